@@ -1,0 +1,243 @@
+"""Networks with a class head and an auxiliary head, as pairs of pure functions.
+
+    net = mlp(784)                       # the paper's 784-256-256-(10 + 3)
+    params = net.init(jax.random.key(0))
+    logits = net.apply(params, x)        # [batch, classes + auxiliary], class logits first
+
+The modules are written in Flax NNX and split here, once, so that everything above is plain `jax.grad`,
+`jax.vmap` and optax on a nested dict `{"hidden_0": {"kernel", "bias"}, ..., "class_head", "auxiliary_head"}`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sublim_theory.protocols import Apply, Params, lookup
+
+Initializer = Callable[..., jax.Array]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "sigmoid": jax.nn.sigmoid,
+    "identity": lambda x: x,
+}
+
+# name -> (variance of a weight times fan_in, distribution, whether the biases are drawn like the weights)
+INITIALISATIONS: dict[str, tuple[float, str, bool]] = {
+    "paper": (1.0, "normal", False),
+    "he": (2.0, "normal", False),
+    "torch": (1.0 / 3.0, "uniform", True),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as pure functions, with the place of its logits.
+
+    Attributes:
+        init: `init(key) -> params`, a nested dict with layer names.
+        apply: `apply(params, x [batch, features]) -> logits [batch, classes + auxiliary]`, class logits first.
+        features: number of inputs.
+        classes: slice of the class logits.
+        auxiliary: slice of the auxiliary logits.
+    """
+
+    init: Callable[[jax.Array], Params]
+    apply: Apply
+    features: int
+    classes: slice
+    auxiliary: slice
+
+    @property
+    def all_logits(self) -> slice:
+        """Slice of every logit: the classes, then the auxiliary ones."""
+        return slice(self.classes.start, self.auxiliary.stop)
+
+    def class_logits(self, logits: jax.Array) -> jax.Array:
+        """The class logits [..., classes] of `logits` [..., classes + auxiliary]."""
+        return logits[..., self.classes]
+
+    def auxiliary_logits(self, logits: jax.Array) -> jax.Array:
+        """The auxiliary logits [..., auxiliary] of `logits` [..., classes + auxiliary]."""
+        return logits[..., self.auxiliary]
+
+    def parameter_count(self) -> int:
+        """Number of scalars in the parameters (270,093 for the paper's network)."""
+        shapes = jax.eval_shape(self.init, jax.random.key(0))
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+
+
+def mlp(
+    features: int,
+    hidden: tuple[int, ...] = (256, 256),
+    classes: int = 10,
+    auxiliary: int = 3,
+    activation: str = "relu",
+    *,
+    bias: bool = True,
+    init: str = "paper",
+    init_scale: float = 1.0,
+    dtype: str = "float32",
+) -> Network:
+    """A multilayer perceptron; the defaults are the network of the paper's MNIST experiment (section 6.2).
+
+    Args:
+        features: inputs, 784 for MNIST.
+        hidden: width of each hidden layer; an empty tuple gives a linear model.
+        classes: class logits.
+        auxiliary: auxiliary logits, the paper's m.
+        activation: `relu`, `tanh`, `gelu` (exact), `sigmoid` or `identity`, after every hidden layer.
+        bias: whether layers have biases.
+        init: `paper`, N(0, 1/fan_in) weights, not truncated, and zero biases; `he`, N(0, 2/fan_in) weights and
+            zero biases; `torch`, U(-1/sqrt(fan_in), 1/sqrt(fan_in)) weights and biases, that framework's default.
+        init_scale: factor on every initial value.
+        dtype: `float32` or `float64`, of parameters and arithmetic; `float64` needs `jax_enable_x64`.
+
+    Raises:
+        ValueError: for a size that is not positive, an unknown name or a scale that is not positive.
+    """
+    _require_positive(features=features, classes=classes, auxiliary=auxiliary, init_scale=init_scale)
+    _require_positive(**{f"hidden[{i}]": width for i, width in enumerate(hidden)})
+    layer = _layer_maker(init, init_scale, bias, dtype)
+
+    def build(rngs: nnx.Rngs) -> nnx.Module:
+        return _TwoHeaded(layer, [], (features, *hidden), classes, auxiliary, activation, rngs)
+
+    return _split(build, features, classes, auxiliary, dtype)
+
+
+def cnn(
+    image_shape: tuple[int, int],
+    channels: tuple[int, ...] = (16, 32),
+    hidden: tuple[int, ...] = (128,),
+    classes: int = 10,
+    auxiliary: int = 3,
+    activation: str = "relu",
+    *,
+    bias: bool = True,
+    init: str = "paper",
+    init_scale: float = 1.0,
+    dtype: str = "float32",
+) -> Network:
+    """A small convolutional network with the same heads: 3 x 3 kernels of stride 2, then dense layers.
+
+    It takes the same flat inputs as `mlp`, `image_shape[0] * image_shape[1]` features; layers are named
+    `convolution_0`, ..., `hidden_0`, ..., `class_head`, `auxiliary_head`. A kernel's fan_in is 9 times its
+    input channels. The other arguments and the errors are those of `mlp`.
+    """
+    height, width = image_shape
+    _require_positive(height=height, width=width, classes=classes, auxiliary=auxiliary, init_scale=init_scale)
+    _require_positive(**{f"channels[{i}]": count for i, count in enumerate(channels)})
+    _require_positive(**{f"hidden[{i}]": size for i, size in enumerate(hidden)})
+    layer = _layer_maker(init, init_scale, bias, dtype)
+    for _ in channels:
+        height, width = -(-height // 2), -(-width // 2)
+    flattened = height * width * (channels[-1] if channels else 1)
+
+    def build(rngs: nnx.Rngs) -> nnx.Module:
+        convolutions = [layer(nnx.Conv, a, b, rngs) for a, b in pairwise((1, *channels))]
+        body = (flattened, *hidden)
+        return _TwoHeaded(layer, convolutions, body, classes, auxiliary, activation, rngs, image_shape)
+
+    return _split(build, image_shape[0] * image_shape[1], classes, auxiliary, dtype)
+
+
+class _TwoHeaded(nnx.Module):
+    """Convolutions (none in an MLP), hidden layers, and two linear heads on the last hidden layer."""
+
+    def __init__(
+        self,
+        layer: Callable[..., nnx.Module],
+        convolutions: list[nnx.Module],
+        widths: tuple[int, ...],
+        classes: int,
+        auxiliary: int,
+        activation: str,
+        rngs: nnx.Rngs,
+        image_shape: tuple[int, int] | None = None,
+    ):
+        self.image_shape = image_shape
+        self.activation = lookup("activation", activation, ACTIVATIONS)
+        self.convolutions = tuple(f"convolution_{i}" for i in range(len(convolutions)))
+        self.hidden = tuple(f"hidden_{i}" for i in range(len(widths) - 1))
+        for name, convolution in zip(self.convolutions, convolutions, strict=True):
+            setattr(self, name, convolution)
+        for name, (fan_in, fan_out) in zip(self.hidden, pairwise(widths), strict=True):
+            setattr(self, name, layer(nnx.Linear, fan_in, fan_out, rngs))
+        self.class_head = layer(nnx.Linear, widths[-1], classes, rngs)
+        self.auxiliary_head = layer(nnx.Linear, widths[-1], auxiliary, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.convolutions:
+            x = x.reshape(-1, *self.image_shape, 1)
+        for name in self.convolutions:
+            x = self.activation(getattr(self, name)(x))
+        x = x.reshape(x.shape[0], -1)
+        for name in self.hidden:
+            x = self.activation(getattr(self, name)(x))
+        return jnp.concatenate([self.class_head(x), self.auxiliary_head(x)], axis=-1)
+
+
+def _layer_maker(init: str, init_scale: float, bias: bool, dtype: str) -> Callable[..., nnx.Module]:
+    """`make(kind, fan-in channels, fan-out channels, rngs)` for dense and convolutional layers of one init."""
+    gain, distribution, draws_biases = lookup("initialisation", init, INITIALISATIONS)
+    lookup("dtype", dtype, dict.fromkeys(("float32", "float64")))
+    kernel_init = jax.nn.initializers.variance_scaling(gain * init_scale**2, "fan_in", distribution)
+
+    def make(kind: type, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Module:
+        bias_init: Initializer = jax.nn.initializers.zeros
+        extra = {"kernel_size": (3, 3), "strides": 2} if kind is nnx.Conv else {}
+        if draws_biases:
+            bound = init_scale / math.sqrt(fan_in * (9 if extra else 1))
+            bias_init = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)  # noqa: E731
+        return kind(
+            fan_in,
+            fan_out,
+            use_bias=bias,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            dtype=jnp.dtype(dtype),
+            param_dtype=jnp.dtype(dtype),
+            rngs=rngs,
+            **extra,
+        )
+
+    return make
+
+
+def _split(
+    build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int, auxiliary: int, dtype: str
+) -> Network:
+    """Split a module into `init` and `apply`, once."""
+
+    def create(key: jax.Array) -> nnx.Module:
+        if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
+            raise ValueError(f"dtype {dtype!r} needs 64-bit JAX: call inside `jax.enable_x64(True)`")
+        return build(nnx.Rngs(params=key))
+
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(create(key)))
+
+    # The structure is the same for every key and dtype, so it is traced once, abstractly.
+    structure, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))))
+
+    def apply(params: Params, x: jax.Array) -> jax.Array:
+        if x.ndim != 2 or x.shape[1] != features:
+            raise ValueError(f"inputs must have shape [batch, {features}], got {tuple(x.shape)}")
+        return nnx.merge(structure, params)(x)
+
+    return Network(init, apply, features, slice(0, classes), slice(classes, classes + auxiliary))
+
+
+def _require_positive(**sizes: float) -> None:
+    for name, size in sizes.items():
+        if not size > 0:
+            raise ValueError(f"{name} must be positive, got {size}")

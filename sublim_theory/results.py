@@ -1,0 +1,199 @@
+"""Records: everything needed to read, check and redo a run, saved so that no crash can leave half a file.
+
+A run's folder holds `summary.json` (what a person reads), `arrays.npz` (no pickle) and `chunks/` (finished
+seeds, so that an interrupted run goes on). Reading a record needs numpy alone.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sublim_theory.statistics import Summary, summarize
+
+SCHEMA = 1
+"""Version of the record and of the numbers in a chunk: raised when either changes meaning."""
+
+_PACKAGES = ("sublim-theory", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+
+class RecordError(RuntimeError):
+    """A record or chunk cannot be read or written; the message names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The record of one experiment.
+
+    Attributes:
+        experiment: name of the experiment, such as `fig10`.
+        preset: name of the preset that the config started from.
+        config: every setting, by name.
+        conditions: name -> statistics over the seeds.
+        provenance: seeds, data checksum, versions, commit, device, precision, time; see `provenance`.
+        wall_seconds: duration of the run that wrote the record, set-up and compilation included.
+        expectations: rows of expected / produced / verdict, see `experiments.expectations`.
+        arrays: name -> array, for figures and further analysis.
+    """
+
+    experiment: str
+    preset: str
+    config: dict[str, Any]
+    conditions: dict[str, Summary]
+    provenance: dict[str, Any]
+    wall_seconds: float
+    expectations: list[dict[str, Any]]
+    arrays: dict[str, np.ndarray]
+
+    def save(self, folder: Path) -> None:
+        """Write `arrays.npz`, then `summary.json`, each atomically. Raises `RecordError`."""
+        data = _to_npz(self.arrays)
+        _write(folder / "arrays.npz", data)
+        record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        record["conditions"] = {name: dataclasses.asdict(value) for name, value in self.conditions.items()}
+        record["arrays"] = {"file": "arrays.npz", "sha256": hashlib.sha256(data).hexdigest()}
+        text = json.dumps({"schema": SCHEMA, **record}, indent=2, allow_nan=False)
+        _write(folder / "summary.json", text.encode() + b"\n")
+
+    @classmethod
+    def load(cls, folder: Path, *, arrays: bool = True) -> "Result":
+        """Read a record; without `arrays` from `summary.json` alone.
+
+        Raises:
+            RecordError: if a file is missing, damaged, of another schema, or the two do not belong together.
+        """
+        path = Path(folder) / "summary.json"
+        try:
+            record = json.loads(path.read_bytes())
+            if record.pop("schema") != SCHEMA:
+                raise RecordError(f"{path} has another schema than {SCHEMA}; run the experiment again")
+            described = record.pop("arrays")
+            conditions = {name: summarize(row["values"]) for name, row in record.pop("conditions").items()}
+            result = cls(**record, conditions=conditions, arrays={})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"cannot read the record {path}: {error!r}; run the experiment again") from error
+        if not arrays:
+            return result
+        path = path.with_name("arrays.npz")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise RecordError(f"cannot read {path}: {error}; run the experiment again") from error
+        if hashlib.sha256(data).hexdigest() != described.get("sha256"):
+            raise RecordError(f"{path} does not belong to the summary beside it; run the experiment again")
+        return dataclasses.replace(result, arrays=_from_npz(data, path))
+
+
+class ChunkStore:
+    """Finished chunks of seeds in a folder, one file each.
+
+    A chunk's file name is a hash of what its numbers depend on: the schema, the `identity` given here (config
+    and data checksum) and its seeds. A file that is damaged or belongs to anything else is never used.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]):
+        self.folder = Path(folder)
+        self.identity = identity
+
+    def _path(self, seeds: Sequence[int]) -> Path:
+        material = json.dumps({"schema": SCHEMA, "seeds": list(seeds), **self.identity}, sort_keys=True)
+        return self.folder / f"{hashlib.sha256(material.encode()).hexdigest()[:32]}.npz"
+
+    def get(self, seeds: Sequence[int]) -> dict[str, np.ndarray] | None:
+        """The arrays of exactly these seeds, or None if they are not there or the file is damaged."""
+        path = self._path(seeds)
+        try:
+            return _from_npz(path.read_bytes(), path)
+        except (OSError, RecordError):
+            return None
+
+    def put(self, seeds: Sequence[int], arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the arrays [seeds, ...] of these seeds, atomically. Raises `RecordError`."""
+        _write(self._path(seeds), _to_npz(arrays))
+
+
+def provenance(*, seeds: Sequence[int], dataset_checksum: str, matmul_precision: str) -> dict[str, Any]:
+    """Where numbers came from: versions, commit and whether the tree was dirty, machine, device, settings."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "seeds": [int(seed) for seed in seeds],
+        "dataset_sha256": dataset_checksum,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        **_commit(),
+        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "dtype": "float32",
+        "matmul_precision": matmul_precision,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> dict[str, Any]:
+    """Commit of the source tree, and whether tracked files differed from it; None outside a checkout."""
+    root = Path(__file__).parent.parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *words], check=True, capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return {"commit": None, "dirty": None}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a temporary file in the same folder, flushed, then renamed."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error}; choose another folder with --out") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _from_npz(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise RecordError(f"{path} is damaged ({error}); delete it and run the experiment again") from error
