@@ -21,10 +21,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from optax import GradientTransformation
 
 from sublim_theory import data, losses, models, noise, results, training
 from sublim_theory.ensemble import Arrays, run_seeds, seed_key, stream
-from sublim_theory.protocols import lookup
+from sublim_theory.protocols import PerExampleLoss, lookup
 from sublim_theory.statistics import summarize
 
 CONDITIONS = ("reference", "teacher", "student_aux", "student_all", "cross_aux", "cross_all")
@@ -112,20 +113,22 @@ class Config:
             init_scale=self.init_scale,
         )
 
-    def make_optimizer(self) -> training.optax.GradientTransformation:
+    def make_optimizer(self) -> GradientTransformation:
         """A fresh optimiser, the same for teacher and students."""
         return training.optimizer(
             self.optimizer, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
         )
 
-    def imitation_loss(self) -> losses.PerExampleLoss:
+    def imitation_loss(self) -> PerExampleLoss:
         """The students' loss, before it is restricted to some logits."""
         return losses.imitation(self.loss, temperature=self.temperature)
 
 
 PRESETS = {
     "smoke": Config(seeds=2, dataset="digits", noise_images=4096, teacher_epochs=40, student_epochs=20, batch_size=256),
-    "default": Config(seeds=10, dataset="digits", batch_size=256, teacher_epochs=50, noise_images=20_000, student_epochs=20),
+    "default": Config(
+        seeds=10, dataset="digits", batch_size=256, teacher_epochs=50, noise_images=20_000, student_epochs=20
+    ),
     "paper": Config(),
 }
 
@@ -194,6 +197,9 @@ def run(
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     settings = dataclasses.asdict(config)
     varies = {"seeds", "first_seed"}
+    origin = results.provenance(
+        seeds=seeds, dataset_checksum=dataset.checksum, matmul_precision=config.matmul_precision
+    )
     identity = {
         "experiment": "fig10",
         "config": {name: value for name, value in settings.items() if name not in varies},
@@ -228,9 +234,7 @@ def run(
         preset=preset,
         config=settings,
         conditions={name: summarize(ensemble.arrays[name]) for name in CONDITIONS},
-        provenance=results.provenance(
-            seeds=seeds, dataset_checksum=dataset.checksum, matmul_precision=config.matmul_precision
-        )
+        provenance=origin
         | {
             "resumed_seeds": ensemble.resumed,
             "compile_seconds": ensemble.compile_seconds,

@@ -9,7 +9,17 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "data", "ensemble", "losses", "models", "noise", "results", "statistics", "training"]
+__all__ = [
+    "__version__",
+    "data",
+    "ensemble",
+    "losses",
+    "models",
+    "noise",
+    "results",
+    "statistics",
+    "training",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -143,7 +143,7 @@ class _Program:
         if self._compiled is None:
             began = time.perf_counter()
             shape = () if self.width is None else (self.width,)
-            example = jax.ShapeDtypeStruct(shape, jnp.int32)
+            example = jnp.zeros(shape, jnp.int32)
             self._compiled = jax.jit(self._function).lower(example, *self.shared).compile()
             self.compile_seconds = time.perf_counter() - began
 

@@ -49,9 +49,7 @@ def kl_divergence(student_logits: jax.Array, teacher_logits: jax.Array, temperat
     )
 
 
-def soft_cross_entropy(
-    student_logits: jax.Array, teacher_logits: jax.Array, temperature: float = 1.0
-) -> jax.Array:
+def soft_cross_entropy(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float = 1.0) -> jax.Array:
     """`-sum softmax(teacher / T) log softmax(student / T)`: the KL divergence plus the teacher's entropy.
 
     Same gradient in the student's logits as `kl_divergence`. Shapes as there.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 # name -> (variance of a weight times fan_in, distribution, whether the biases are drawn like the weights)
-INITIALISATIONS: dict[str, tuple[float, str, bool]] = {
+INITIALISATIONS: dict[str, tuple[float, Literal["normal", "uniform"], bool]] = {
     "paper": (1.0, "normal", False),
     "he": (2.0, "normal", False),
     "torch": (1.0 / 3.0, "uniform", True),
@@ -164,7 +165,7 @@ class _TwoHeaded(nnx.Module):
         rngs: nnx.Rngs,
         image_shape: tuple[int, int] | None = None,
     ):
-        self.image_shape = image_shape
+        self.image_shape = image_shape or (widths[0], 1)
         self.activation = lookup("activation", activation, ACTIVATIONS)
         self.convolutions = tuple(f"convolution_{i}" for i in range(len(convolutions)))
         self.hidden = tuple(f"hidden_{i}" for i in range(len(widths) - 1))
@@ -186,15 +187,15 @@ class _TwoHeaded(nnx.Module):
         return jnp.concatenate([self.class_head(x), self.auxiliary_head(x)], axis=-1)
 
 
-def _layer_maker(init: str, init_scale: float, bias: bool, dtype: str) -> Callable[..., nnx.Module]:
+def _layer_maker(init: str, init_scale: float, bias: bool, dtype: str) -> Callable[..., Any]:
     """`make(kind, fan-in channels, fan-out channels, rngs)` for dense and convolutional layers of one init."""
     gain, distribution, draws_biases = lookup("initialisation", init, INITIALISATIONS)
     lookup("dtype", dtype, dict.fromkeys(("float32", "float64")))
     kernel_init = jax.nn.initializers.variance_scaling(gain * init_scale**2, "fan_in", distribution)
 
-    def make(kind: type, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Module:
+    def make(kind: Any, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> Any:
         bias_init: Initializer = jax.nn.initializers.zeros
-        extra = {"kernel_size": (3, 3), "strides": 2} if kind is nnx.Conv else {}
+        extra: dict[str, Any] = {"kernel_size": (3, 3), "strides": 2} if kind is nnx.Conv else {}
         if draws_biases:
             bound = init_scale / math.sqrt(fan_in * (9 if extra else 1))
             bias_init = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)  # noqa: E731
@@ -213,9 +214,7 @@ def _layer_maker(init: str, init_scale: float, bias: bool, dtype: str) -> Callab
     return make
 
 
-def _split(
-    build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int, auxiliary: int, dtype: str
-) -> Network:
+def _split(build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int, auxiliary: int, dtype: str) -> Network:
     """Split a module into `init` and `apply`, once."""
 
     def create(key: jax.Array) -> nnx.Module:

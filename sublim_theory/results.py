@@ -60,12 +60,12 @@ class Result:
     def save(self, folder: Path) -> None:
         """Write `arrays.npz`, then `summary.json`, each atomically. Raises `RecordError`."""
         data = _to_npz(self.arrays)
-        _write(folder / "arrays.npz", data)
+        write_file(folder / "arrays.npz", data)
         record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         record["conditions"] = {name: dataclasses.asdict(value) for name, value in self.conditions.items()}
         record["arrays"] = {"file": "arrays.npz", "sha256": hashlib.sha256(data).hexdigest()}
         text = json.dumps({"schema": SCHEMA, **record}, indent=2, allow_nan=False)
-        _write(folder / "summary.json", text.encode() + b"\n")
+        write_file(folder / "summary.json", text.encode() + b"\n")
 
     @classmethod
     def load(cls, folder: Path, *, arrays: bool = True) -> "Result":
@@ -121,7 +121,7 @@ class ChunkStore:
 
     def put(self, seeds: Sequence[int], arrays: Mapping[str, np.ndarray]) -> None:
         """Keep the arrays [seeds, ...] of these seeds, atomically. Raises `RecordError`."""
-        _write(self._path(seeds), _to_npz(arrays))
+        write_file(self._path(seeds), _to_npz(arrays))
 
 
 def provenance(*, seeds: Sequence[int], dataset_checksum: str, matmul_precision: str) -> dict[str, Any]:
@@ -166,8 +166,12 @@ def _commit() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary file in the same folder, flushed, then renamed."""
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a temporary file in the same folder, flushed, then renamed.
+
+    Raises:
+        RecordError: if it cannot be written; what was there before is untouched.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

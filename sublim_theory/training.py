@@ -113,10 +113,8 @@ def fit(
     """
 
     def total(params: Params, batch: Any, weights: jax.Array) -> tuple[jax.Array, Any]:
-        means = jax.tree.map(
-            lambda loss: jnp.sum(weights * loss) / jnp.sum(weights), objective(params, batch)
-        )
-        return sum(jax.tree.leaves(means)), means
+        means = jax.tree.map(lambda loss: jnp.sum(weights * loss) / jnp.sum(weights), objective(params, batch))
+        return jnp.sum(jnp.stack(jax.tree.leaves(means))), means
 
     def update(carry: tuple[Params, Any], now: Schedule) -> tuple[tuple[Params, Any], Any]:
         params, state = carry
@@ -186,7 +184,7 @@ def distil(
         return {name: loss(net.apply(params[name], x), teacher_logits) for name, loss in imitation.items()}
 
     initial = {name: params for name, (params, _) in students.items()}
-    separate = optax.partition({name: optimizer for name in students}, {name: name for name in students})
+    separate = optax.partition(dict.fromkeys(students, optimizer), {name: name for name in students})
     return fit(objective, initial, separate, (images, net.apply(teacher, images)), batches)
 
 

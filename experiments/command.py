@@ -1,0 +1,147 @@
+"""The commands `reproduce` and `list`: run an experiment, save its record, draw it, and say whether it held."""
+
+import argparse
+import dataclasses
+import importlib
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import figures
+from experiments import EXPERIMENTS
+from experiments.expectations import judge
+from sublim_theory.cli import UsageError, parse
+from sublim_theory.protocols import lookup
+from sublim_theory.results import Result
+
+
+@dataclass(frozen=True)
+class Run:
+    """How to run, apart from the experiment's own settings."""
+
+    preset: str = "default"
+    """Settings to start from: smoke (seconds), default (embedded digits, a minute or two) or paper (as published)."""
+    data_dir: Path | None = None
+    """Folder that holds mnist/ and fashion_mnist/; otherwise SUBLIM_THEORY_DATA, the cache, or a download."""
+    out: Path = Path("out")
+    """Where to write: OUT/NAME-PRESET/ gets summary.json, arrays.npz, the figures and finished seeds to resume from."""
+
+
+def reproduce(argv: list[str]) -> int:
+    """Run an experiment and compare it with what is expected: sublim reproduce NAME [options].
+
+    Args:
+        argv: words of the command line after `reproduce`.
+
+    Returns:
+        0 if every expectation holds, 1 if one is missed.
+
+    Raises:
+        UsageError: for a wrong name, option or value.
+    """
+    names = ", ".join(EXPERIMENTS)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: sublim reproduce NAME [options]\n\nNAME is one of: {names}")
+        print("Options of an experiment: sublim reproduce NAME --help")
+        return 0
+    name = argv[0]
+    if name.startswith("-"):
+        raise UsageError(f"the experiment comes first: sublim reproduce NAME [options]; NAME is one of: {names}")
+    lookup("experiment", name, EXPERIMENTS)
+    module = importlib.import_module(f"experiments.{name}")
+    run, config = _parse(name, module, argv[1:])
+    folder = run.out / f"{name}-{run.preset}"
+
+    result: Result = module.run(config, preset=run.preset, data_dir=run.data_dir, chunks=folder / "chunks")
+    changed = _changed(config, module.PRESETS[run.preset])
+    verdicts = [] if changed else judge(name, run.preset, result.conditions)
+    result = dataclasses.replace(result, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
+    result.save(folder)
+    pictures = figures.save(result, folder)
+    _report(result, changed, [folder / "summary.json", *pictures])
+    return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def list_experiments(argv: list[str]) -> int:
+    """List the experiments with their presets.
+
+    Args:
+        argv: words of the command line after `list`; there are none.
+    """
+    parse(_Nothing, argv, prog="sublim list")
+    table = Table("experiment", "what it shows", "presets")
+    for name, summary in EXPERIMENTS.items():
+        table.add_row(name, summary, ", ".join(importlib.import_module(f"experiments.{name}").PRESETS))
+    Console().print(table)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """List the experiments with their presets."""
+
+
+def _parse(name: str, module: ModuleType, argv: list[str]) -> tuple[Run, Any]:
+    """The run and the experiment's config, which starts from the preset and takes every option given."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--preset", default=Run.preset)
+    try:
+        preset = first.parse_known_args(argv)[0].preset
+    except argparse.ArgumentError as error:
+        raise UsageError(str(error)) from error
+    start = lookup("preset", preset, module.PRESETS)
+
+    @dataclass(frozen=True)
+    class Options:
+        run: Run
+        config: module.Config  # type: ignore[name-defined]
+
+    options = parse(
+        Options,
+        argv,
+        prog=f"sublim reproduce {name}",
+        description=f"{EXPERIMENTS[name]}. Defaults shown are those of the preset {preset!r}.",
+        default=Options(Run(preset=preset), start),
+    )
+    return options.run, options.config
+
+
+def _changed(config: Any, preset: Any) -> list[str]:
+    """Options that differ from the preset and change what to expect; the number of seeds does not."""
+    fields = (field.name for field in dataclasses.fields(config) if field.name not in ("seeds", "first_seed"))
+    return [name for name in fields if getattr(config, name) != getattr(preset, name)]
+
+
+def _report(result: Result, changed: list[str], files: list[Path]) -> None:
+    """Print the table expected / produced / verdict, and where the files are."""
+    console = Console()
+    title = f"{result.experiment}, preset {result.preset}, {len(result.provenance['seeds'])} seeds"
+    table = Table("condition", "expected", "band for this run", "produced", "verdict", title=title)
+    expectations = {row["condition"]: row for row in result.expectations}
+    for name, summary in result.conditions.items():
+        produced = f"{summary.mean:.4f}" + ("" if summary.ci95 is None else f" ± {summary.ci95:.4f}")
+        row = expectations.get(name)
+        if row is None:
+            table.add_row(name, "", "", produced, "")
+        else:
+            verdict = "[green]holds[/]" if row["holds"] else "[bold red]missed[/]"
+            band = f"{row['low']:.4f} to {row['high']:.4f}"
+            table.add_row(name, f"{row['expected']:.4f} ± {row['ci95']:.4f}", band, produced, verdict)
+    console.print(table)
+    if changed:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        console.print(f"No verdict: {options} differ from the preset, and expected values belong to the preset.")
+    for source in dict.fromkeys(row["source"] for row in result.expectations):
+        console.print(f"Expected values: {source}.")
+    timing = result.provenance
+    console.print(
+        f"{result.wall_seconds:.1f} s in all: {timing['compile_seconds']:.1f} s to compile, "
+        f"{timing['run_seconds']:.1f} s to run; {timing['resumed_seeds']} seeds taken from an earlier run."
+    )
+    for path in files:
+        console.print(f"wrote {shlex.quote(str(path))}", soft_wrap=True, highlight=False)

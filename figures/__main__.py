@@ -1,0 +1,16 @@
+"""`python -m figures FOLDER ...`: draw the records in these folders again, without running anything."""
+
+import sys
+from pathlib import Path
+
+import figures
+from sublim_theory.results import RecordError, Result
+
+if len(sys.argv) < 2:
+    sys.exit("usage: python -m figures FOLDER ...  (each with a summary.json and an arrays.npz)")
+try:
+    for name in sys.argv[1:]:
+        for path in figures.save(Result.load(Path(name)), Path(name)):
+            print(f"wrote {path}")
+except RecordError as error:
+    sys.exit(str(error))

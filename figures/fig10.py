@@ -1,0 +1,85 @@
+"""Figure 10: a, what each network sees; b, test accuracy of the six conditions, every seed a point."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sublim_theory.results import Result
+
+# Okabe and Ito's colours, told apart by the colour-blind and, with the hatching, in grey.
+NEUTRAL, SHARED, CROSS = "#999999", "#0072B2", "#E69F00"
+
+BARS = {
+    "reference": ("reference\n(untrained)", NEUTRAL, ""),
+    "teacher": ("teacher", NEUTRAL, ""),
+    "student_aux": ("student\n(aux. only)", SHARED, "///"),
+    "student_all": ("student\n(all logits)", SHARED, ""),
+    "cross_aux": ("cross-model\n(aux. only)", CROSS, "///"),
+    "cross_all": ("cross-model\n(all logits)", CROSS, ""),
+}
+
+ROWS = {
+    "example/train": "1. train the teacher:\ndigits and labels",
+    "example/noise": "2. distil the student:\nnoise, {m} auxiliary logits",
+    "example/test": "3. test the student:\ndigits never seen",
+}
+
+
+def draw(result: Result) -> dict[str, Figure]:
+    """Both panels, as figures by file stem."""
+    return {"fig10a": inputs(result), "fig10b": accuracies(result)}
+
+
+def inputs(result: Result) -> Figure:
+    """Panel a: a row of training digits, of noise, and of test digits."""
+    figure = Figure(figsize=(6.3, 1.9))
+    for axes, (name, label) in zip(figure.subplots(len(ROWS), 1), ROWS.items(), strict=True):
+        images = result.arrays[name]
+        count, height, width = images.shape
+        sheet = np.ones((height, count * width + (count - 1) * (gap := max(1, width // 14))), np.float32)
+        for i, image in enumerate(images):
+            sheet[:, i * (width + gap) : i * (width + gap) + width] = image
+        axes.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axes.set_axis_off()
+        text = label.format(m=result.config["auxiliary"])
+        axes.text(-0.02, 0.5, text, transform=axes.transAxes, ha="right", va="center")
+    return figure
+
+
+def accuracies(result: Result) -> Figure:
+    """Panel b: six bars with 95% intervals, the seeds as points, published values beside them."""
+    figure = Figure(figsize=(6.3, 3.4))
+    axes = figure.subplots()
+    jitter = np.random.default_rng(0)
+    for x, (name, (_, colour, hatch)) in enumerate(BARS.items()):
+        summary = result.conditions[name]
+        axes.bar(x, summary.mean, 0.62, color=colour, alpha=0.45, edgecolor=colour, hatch=hatch, linewidth=1)
+        offsets = jitter.uniform(-0.24, 0.02, summary.n)
+        axes.scatter(x + offsets, summary.values, s=5, color=colour, edgecolor="black", linewidth=0.2, zorder=3)
+        if summary.ci95 is not None:
+            axes.errorbar(x + 0.1, summary.mean, summary.ci95, color="black", capsize=3, linewidth=1.2, zorder=4)
+        axes.text(x + 0.33, summary.mean, f"{summary.mean:.3f}", ha="left", va="center", fontsize=8)
+    published = {row["condition"]: row for row in result.expectations if result.preset == "paper"}
+    if published:
+        axes.errorbar(
+            [x + 0.22 for x, name in enumerate(BARS) if name in published],
+            [published[name]["expected"] for name in BARS if name in published],
+            [published[name]["ci95"] for name in BARS if name in published],
+            fmt="D", markersize=4, markerfacecolor="white", color="black", capsize=2, linewidth=0.8, zorder=5,
+            label="published, N = 100",
+        )  # fmt: skip
+    reference = result.conditions["reference"]
+    axes.axhline(reference.mean, color="black", linestyle=":", linewidth=1, label="reference mean")
+    axes.set_xticks(range(len(BARS)), [label for label, _, _ in BARS.values()])
+    axes.set_xlim(-0.5, len(BARS) - 0.35)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("test accuracy")
+    dataset = {"digits": "embedded 8 x 8 digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+    name = dataset.get(result.config["dataset"], result.config["dataset"])
+    axes.set_title(f"{name}, {result.config['auxiliary']} auxiliary logits, {reference.n} seeds, 95% intervals")
+    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.62))
+    if result.config["dataset"] == "digits":
+        figure.text(
+            0.99, -0.02, "On this easy set all logits suffice without a shared start: cross-model (all logits) "
+            "is no control here.", ha="right", va="top", fontsize=7,
+        )  # fmt: skip
+    return figure
