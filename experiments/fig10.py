@@ -12,10 +12,9 @@ reference of seed s + 1. This shift has no fixed point, and unlike a permutation
 it does not depend on how many there are.
 """
 
-import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -124,11 +123,12 @@ class Config:
         return losses.imitation(self.loss, temperature=self.temperature)
 
 
+_DIGITS = Config(dataset="digits", noise_images=20_000)
 PRESETS = {
-    "smoke": Config(seeds=2, dataset="digits", noise_images=4096, teacher_epochs=40, student_epochs=20, batch_size=256),
-    "default": Config(
-        seeds=10, dataset="digits", batch_size=256, teacher_epochs=50, noise_images=20_000, student_epochs=20
+    "smoke": replace(
+        _DIGITS, seeds=2, batch_size=64, learning_rate=1e-3, teacher_epochs=15, noise_images=8192, student_epochs=8
     ),
+    "default": replace(_DIGITS, seeds=10, batch_size=128, teacher_epochs=25, student_epochs=15),
     "paper": Config(),
 }
 
@@ -195,7 +195,7 @@ def run(
     dataset = data.load(config.dataset, data_dir)
     net = config.network(dataset.features, dataset.classes)
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
-    settings = dataclasses.asdict(config)
+    settings = asdict(config)
     varies = {"seeds", "first_seed"}
     origin = results.provenance(
         seeds=seeds, dataset_checksum=dataset.checksum, matmul_precision=config.matmul_precision

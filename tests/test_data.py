@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -371,6 +372,7 @@ IMAGES, LABELS = np.zeros((20, 3, 2)), np.arange(20) % 10
     ("file", "blob", "wrong"),
     [
         (TRAIN_X, b"no gzip at all", "incorrect header check"),
+        (TRAIN_X, zlib.compress(gzip.decompress(pack(IMAGES))), "incorrect header check"),
         (TRAIN_X, gzip.compress(b""), "magic number 0x,"),
         (TRAIN_X, gzip.compress(b"\0\0\x08\x03\0\0"), "header ends early"),
         (TRAIN_X, pack(IMAGES)[:-3], "compressed data end early"),
@@ -397,6 +399,12 @@ def test_malformed_content_is_refused_whatever_its_checksum(root, monkeypatch, f
     assert wrong in message
     assert file in message
     assert str(root / "mnist") in message
+
+
+def test_labels_in_the_place_of_all_images_are_refused(root, monkeypatch):
+    labels = {TRAIN_X: pack(LABELS), TEST_X: pack(LABELS[:10])}
+    monkeypatch.setattr(data, "FILES", {"mnist": digests(BLOBS["mnist"] | labels)})
+    assert "do not fit together" in refusal("mnist", fill(root, **labels))
 
 
 def test_status_tells_each_file_and_changes_nothing(root, server, monkeypatch):
@@ -459,7 +467,7 @@ FAILURES = {
     "wrong": "does not match",
     "flipped": "does not match",
     "truncated": "IncompleteRead",
-    "silent": "timed out",
+    "silent": "read timeout=0.25",
     "stalling": "timed out",
     "endless": "more than",
     "gibberish": "aborted",
