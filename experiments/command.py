@@ -15,9 +15,9 @@ from rich.table import Table
 import figures
 from experiments import EXPERIMENTS
 from experiments.expectations import judge
-from sublim_theory.cli import UsageError, parse
+from sublim_theory.cli import MISSED, UsageError, parse
 from sublim_theory.protocols import lookup
-from sublim_theory.results import Result
+from sublim_theory.results import Result, run_folder
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def reproduce(argv: list[str]) -> int:
         argv: words of the command line after `reproduce`.
 
     Returns:
-        0 if every expectation holds, 1 if one is missed.
+        0 if every expectation holds, `MISSED` if one does not.
 
     Raises:
         UsageError: for a wrong name, option or value.
@@ -55,16 +55,15 @@ def reproduce(argv: list[str]) -> int:
     lookup("experiment", name, EXPERIMENTS)
     module = importlib.import_module(f"experiments.{name}")
     run, config = _parse(name, module, argv[1:])
-    folder = run.out / f"{name}-{run.preset}"
-
-    result: Result = module.run(config, preset=run.preset, data_dir=run.data_dir, chunks=folder / "chunks")
     changed = _changed(config, module.PRESETS[run.preset])
-    verdicts = [] if changed else judge(name, run.preset, result.conditions)
-    result = dataclasses.replace(result, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
-    result.save(folder)
-    pictures = figures.save(result, folder)
-    _report(result, changed, [folder / "summary.json", *pictures])
-    return 0 if all(verdict.holds for verdict in verdicts) else 1
+    with run_folder(run.out / f"{name}-{run.preset}") as folder:
+        result: Result = module.run(config, preset=run.preset, data_dir=run.data_dir, chunks=folder / "chunks")
+        verdicts = [] if changed else judge(name, run.preset, result.conditions)
+        result = dataclasses.replace(result, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
+        result.save(folder)
+        pictures = figures.save(result, folder)
+        _report(result, changed, [folder / "summary.json", *pictures])
+    return 0 if all(verdict.holds for verdict in verdicts) else MISSED
 
 
 def list_experiments(argv: list[str]) -> int:

@@ -10,7 +10,7 @@ NEUTRAL, SHARED, CROSS = "#999999", "#0072B2", "#E69F00"
 
 BARS = {
     "reference": ("reference\n(untrained)", NEUTRAL, ""),
-    "teacher": ("teacher", NEUTRAL, ""),
+    "teacher": ("teacher\n(trained)", NEUTRAL, ""),
     "student_aux": ("student\n(aux. only)", SHARED, "///"),
     "student_all": ("student\n(all logits)", SHARED, ""),
     "cross_aux": ("cross-model\n(aux. only)", CROSS, "///"),
@@ -57,29 +57,33 @@ def accuracies(result: Result) -> Figure:
         axes.scatter(x + offsets, summary.values, s=5, color=colour, edgecolor="black", linewidth=0.2, zorder=3)
         if summary.ci95 is not None:
             axes.errorbar(x + 0.1, summary.mean, summary.ci95, color="black", capsize=3, linewidth=1.2, zorder=4)
-        axes.text(x + 0.33, summary.mean, f"{summary.mean:.3f}", ha="left", va="center", fontsize=8)
     published = {row["condition"]: row for row in result.expectations if result.preset == "paper"}
     if published:
         axes.errorbar(
             [x + 0.22 for x, name in enumerate(BARS) if name in published],
             [published[name]["expected"] for name in BARS if name in published],
             [published[name]["ci95"] for name in BARS if name in published],
-            fmt="D", markersize=4, markerfacecolor="white", color="black", capsize=2, linewidth=0.8, zorder=5,
+            fmt="D",
+            markersize=4,
+            markerfacecolor="white",
+            color="black",
+            capsize=2,
+            linewidth=0.8,
+            zorder=5,
             label="published, N = 100",
-        )  # fmt: skip
+        )
     reference = result.conditions["reference"]
     axes.axhline(reference.mean, color="black", linestyle=":", linewidth=1, label="reference mean")
-    axes.set_xticks(range(len(BARS)), [label for label, _, _ in BARS.values()])
-    axes.set_xlim(-0.5, len(BARS) - 0.35)
+    labels = [f"{label}\n{result.conditions[name].mean:.3f}" for name, (label, _, _) in BARS.items()]
+    axes.set_xticks(range(len(BARS)), labels)
+    axes.set_xlim(-0.5, len(BARS) - 0.5)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("test accuracy")
     dataset = {"digits": "embedded 8 x 8 digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
     name = dataset.get(result.config["dataset"], result.config["dataset"])
     axes.set_title(f"{name}, {result.config['auxiliary']} auxiliary logits, {reference.n} seeds, 95% intervals")
-    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.62))
+    note = "On this easy set all logits suffice without a shared start: cross-model (all logits) is no control."
     if result.config["dataset"] == "digits":
-        figure.text(
-            0.99, -0.02, "On this easy set all logits suffice without a shared start: cross-model (all logits) "
-            "is no control here.", ha="right", va="top", fontsize=7,
-        )  # fmt: skip
+        axes.plot([], [], " ", label=note)
+    figure.legend(loc="outside lower left", ncols=1)
     return figure

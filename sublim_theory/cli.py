@@ -1,7 +1,6 @@
 """The command `sublim`. Commands of the layers above are found through an entry-point group, never imported."""
 
 import contextlib
-import difflib
 import importlib.metadata
 import io
 import re
@@ -16,16 +15,20 @@ from rich.console import Console
 from rich.table import Table
 
 import sublim_theory
-from sublim_theory import data
+from sublim_theory import data, files
+from sublim_theory.protocols import SublimError, lookup
 
 GROUP = "sublim_theory.commands"
 REPOSITORY = "clone the repository that the sdist comes from and run `pip install -e .` there"
+
+MISSED, FAILED, INTERRUPTED = 1, 2, 130
+"""Exit statuses besides 0: an expectation was missed; nothing was produced, for the reason given; Ctrl-C."""
 
 Command = Callable[[list[str]], int]
 Options = TypeVar("Options")
 
 
-class UsageError(ValueError):
+class UsageError(SublimError, ValueError):
     """The command line is wrong; the message is one line that says how and offers what is right."""
 
 
@@ -44,17 +47,23 @@ class Data:
 def show_data(argv: list[str]) -> int:
     """Show which data files are present and verified; fetch on demand with --fetch."""
     options = parse(Data, argv, prog="sublim data")
-    names = [options.dataset] if options.dataset else list(data.FILES)
+    if options.dataset:
+        lookup("dataset with files", options.dataset, files.FILES)
+    names = [options.dataset] if options.dataset else list(files.FILES)
     if options.fetch:
         for name in names:
-            data.load(name, options.data_dir)
-    table = Table("dataset", "file", "state", "bytes", "path")
-    states = [status for name in names for status in data.status(name, options.data_dir)]
-    for status in states:
-        size = "" if status.size is None else f"{status.size:,}"
-        table.add_row(status.dataset, status.file, status.state, size, str(status.path.parent))
-    Console().print(table)
-    return 0 if all(status.state in ("verified", "missing") for status in states) else 1
+            data.load(name, options.data_dir, progress=sys.stderr.isatty())
+    console = Console()
+    states = [status for name in names for status in files.status(name, options.data_dir)]
+    for name in names:
+        rows = [status for status in states if status.dataset == name]
+        table = Table(
+            "file", "state", "bytes", "remark", title=f"{name} in {rows[0].path.parent}", title_justify="left"
+        )
+        for status in rows:
+            table.add_row(status.file, status.state, f"{status.size:,}", status.detail)
+        console.print(table)
+    return 0 if all(status.state in ("verified", "missing") for status in states) else FAILED
 
 
 COMMANDS: dict[str, Command] = {"data": show_data}
@@ -67,29 +76,21 @@ def main(argv: list[str] | None = None) -> int:
         argv: words after `sublim`, those of the process unless given.
 
     Returns:
-        Exit status: 0 for success, 1 for a run that failed or missed an expectation, 2 for a wrong command line.
+        Exit status: 0, or one of `MISSED`, `FAILED` and `INTERRUPTED`.
     """
     return guard(_dispatch, sys.argv[1:] if argv is None else argv)
 
 
 def guard(command: Command, argv: list[str]) -> int:
-    """Run a command; a user's mistake or a failed run becomes one line and an exit status, not a traceback."""
+    """Run a command; a user's mistake or a failed run becomes one clear message and a status, not a traceback."""
     try:
         return command(argv)
-    except ValueError as error:
+    except SublimError as error:
         print(f"sublim: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, FloatingPointError) as error:
-        if type(error).__module__.split(".")[0] not in ("sublim_theory", "experiments"):
-            raise
-        print(f"sublim: {error}", file=sys.stderr)
-        return 1
+        return FAILED
     except KeyboardInterrupt:
-        print(
-            "sublim: interrupted; finished seeds are kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
+        print("sublim: interrupted; finished seeds are kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
 
 
 def parse(
@@ -132,9 +133,9 @@ def parse(
 
 def _one_line(box: str) -> str:
     """The message in tyro's box of several lines, as one line with its first suggestion."""
-    lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:])
-    sections = re.split(r"\s*─{3,}\s*", " ".join(lines))
-    message = sections[0].strip().rstrip(".")
+    lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:])  # the first one is the title
+    sections = [text for text in re.split(r"\s*[─-]{3,}\s*", " ".join(lines)) if text.strip()] or [box]
+    message = sections[0].strip().rstrip(".").removeprefix("Error parsing config: ")
     suggestion = next((re.search(r"--[\w-]+", text) for text in sections if text.startswith("Perhaps")), None)
     return f"{message}; did you mean {suggestion[0]}?" if suggestion else message
 
@@ -148,16 +149,11 @@ def _dispatch(argv: list[str]) -> int:
     if name == "--version":
         print(f"sublim_theory {sublim_theory.__version__}")
         return 0
-    if name in COMMANDS:
-        return COMMANDS[name](rest)
-    if name in above:
-        command = _load(above[name])
-        if command is None:
-            raise UsageError(f"`sublim {name}` lives in the repository, not in the installed package: {REPOSITORY}")
-        return command(rest)
-    near = difflib.get_close_matches(name, [*COMMANDS, *above], n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"unknown command {name!r}; {hint}choose from: {', '.join([*COMMANDS, *above])}")
+    lookup("command", name, dict.fromkeys([*COMMANDS, *above]))
+    command = COMMANDS.get(name) or _load(above[name])
+    if command is None:
+        raise UsageError(f"`sublim {name}` lives in the repository, not in the installed package: {REPOSITORY}")
+    return command(rest)
 
 
 def _load(entry: importlib.metadata.EntryPoint) -> Command | None:
@@ -173,7 +169,7 @@ def _load(entry: importlib.metadata.EntryPoint) -> Command | None:
 
 def _help(above: dict[str, importlib.metadata.EntryPoint]) -> None:
     print("usage: sublim COMMAND [options]\n\nSubliminal learning in JAX.\n\ncommands:")
-    for name, command in COMMANDS.items() | {(name, _load(entry)) for name, entry in above.items()}:
+    for name, command in {**COMMANDS, **{name: _load(entry) for name, entry in above.items()}}.items():
         summary = (command.__doc__ or "").splitlines()[0] if command else "Lives in the repository."
         print(f"  {name:12}{summary}")
     print("\nOptions of a command: sublim COMMAND --help\nVersion: sublim --version")

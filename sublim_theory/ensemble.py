@@ -109,15 +109,15 @@ def run_seeds(
     with _progress(label, len(seeds)) as advance:
         for start in range(0, len(seeds), chunk_size):
             chunk = seeds[start : start + chunk_size]
-            arrays = store.get(chunk) if store else None
+            arrays = None if store is None else store.get(chunk)
             if arrays is None:
                 program.compile()
                 began = time.perf_counter()
                 arrays = program(chunk)
                 run_seconds += time.perf_counter() - began
-                if check:
+                if check is not None:
                     check(arrays, chunk)
-                if store:
+                if store is not None:
                     store.put(chunk, arrays)
             else:
                 resumed += len(chunk)

@@ -1,4 +1,4 @@
-"""The types that the layers share, the glossary of axis names, and the one way to look a name up.
+"""What the layers share: types, the glossary of axis names, the base of errors, the way to look a name up.
 
 Axis names in docstrings, always in this order:
 
@@ -13,30 +13,39 @@ Axis names in docstrings, always in this order:
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import jax
+if TYPE_CHECKING:
+    import jax
 
 Params: TypeAlias = Any
 """A pytree of arrays. Networks of this library use `{layer: {"kernel": ..., "bias": ...}}`."""
 
-Apply: TypeAlias = Callable[[Params, jax.Array], jax.Array]
+Apply: TypeAlias = "Callable[[Params, jax.Array], jax.Array]"
 """`apply(params, x [batch, features]) -> logits [batch, logits]`, a pure function."""
 
-PerExampleLoss: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+PerExampleLoss: TypeAlias = "Callable[[jax.Array, jax.Array], jax.Array]"
 """`loss(student_logits [batch, logits], teacher_logits [batch, logits]) -> [batch]`, unreduced."""
 
 Value = TypeVar("Value")
+
+
+class SublimError(Exception):
+    """An error whose message tells the user what to change; commands print it without a traceback."""
+
+
+class UnknownNameError(SublimError, ValueError):
+    """There is nothing of that name; the message offers the nearest."""
 
 
 def lookup(kind: str, name: str, options: Mapping[str, Value]) -> Value:
     """Return `options[name]`.
 
     Raises:
-        ValueError: if there is no such name; the message lists the names and offers the nearest one.
+        UnknownNameError: if there is no such name; the message lists the names and offers the nearest one.
     """
     if name in options:
         return options[name]
-    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"unknown {kind} {name!r}; {hint}choose from: {', '.join(options)}")
+    raise UnknownNameError(f"unknown {kind} {name!r}; {hint}choose from: {', '.join(options)}")

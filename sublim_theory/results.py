@@ -1,9 +1,10 @@
 """Records: everything needed to read, check and redo a run, saved so that no crash can leave half a file.
 
 A run's folder holds `summary.json` (what a person reads), `arrays.npz` (no pickle) and `chunks/` (finished
-seeds, so that an interrupted run goes on). Reading a record needs numpy alone.
+seeds, so that an interrupted run goes on). Reading a record needs no JAX.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -11,25 +12,30 @@ import io
 import json
 import os
 import platform
+import struct
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from sublim_theory.protocols import SublimError
 from sublim_theory.statistics import Summary, summarize
 
 SCHEMA = 1
 """Version of the record and of the numbers in a chunk: raised when either changes meaning."""
 
+_TEMPORARY = ".tmp-"
 _PACKAGES = ("sublim-theory", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
 
-class RecordError(RuntimeError):
+class RecordError(SublimError, RuntimeError):
     """A record or chunk cannot be read or written; the message names the file and the way out."""
 
 
@@ -100,7 +106,8 @@ class ChunkStore:
     """Finished chunks of seeds in a folder, one file each.
 
     A chunk's file name is a hash of what its numbers depend on: the schema, the `identity` given here (config
-    and data checksum) and its seeds. A file that is damaged or belongs to anything else is never used.
+    and data checksum) and its seeds. Its content is an npz archive behind the SHA256 of it, so that a damaged file
+    is known before it is parsed, and never used.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]):
@@ -109,19 +116,22 @@ class ChunkStore:
 
     def _path(self, seeds: Sequence[int]) -> Path:
         material = json.dumps({"schema": SCHEMA, "seeds": list(seeds), **self.identity}, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(material.encode()).hexdigest()[:32]}.npz"
+        return self.folder / f"{hashlib.sha256(material.encode()).hexdigest()[:32]}.chunk"
 
     def get(self, seeds: Sequence[int]) -> dict[str, np.ndarray] | None:
         """The arrays of exactly these seeds, or None if they are not there or the file is damaged."""
         path = self._path(seeds)
         try:
-            return _from_npz(path.read_bytes(), path)
+            content = path.read_bytes()
+            digest, archive = content[:32], content[32:]
+            return _from_npz(archive, path) if hashlib.sha256(archive).digest() == digest else None
         except (OSError, RecordError):
             return None
 
     def put(self, seeds: Sequence[int], arrays: Mapping[str, np.ndarray]) -> None:
         """Keep the arrays [seeds, ...] of these seeds, atomically. Raises `RecordError`."""
-        write_file(self._path(seeds), _to_npz(arrays))
+        archive = _to_npz(arrays)
+        write_file(self._path(seeds), hashlib.sha256(archive).digest() + archive)
 
 
 def provenance(*, seeds: Sequence[int], dataset_checksum: str, matmul_precision: str) -> dict[str, Any]:
@@ -166,6 +176,27 @@ def _commit() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
+@contextlib.contextmanager
+def run_folder(folder: Path) -> Iterator[Path]:
+    """A folder that takes files and that no other run writes to, for as long as the context lasts.
+
+    Temporary files that a killed run left there are removed. The lock goes with the process, however it ends.
+
+    Raises:
+        RecordError: if the folder cannot be written to, or another run holds it.
+    """
+    probe = folder / ".writable"
+    write_file(probe, b"")
+    probe.unlink(missing_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            for leftover in folder.rglob(f"{_TEMPORARY}*"):
+                leftover.unlink(missing_ok=True)
+            yield folder
+    except Timeout as error:
+        raise RecordError(f"another run is writing to {folder}; wait for it, or give another --out") from error
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: a temporary file in the same folder, flushed, then renamed.
 
@@ -175,7 +206,7 @@ def write_file(path: Path, data: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_TEMPORARY, delete=False) as file:
             temporary = Path(file.name)
             file.write(data)
             file.flush()
@@ -199,5 +230,14 @@ def _from_npz(data: bytes, path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        struct.error,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise RecordError(f"{path} is damaged ({error}); delete it and run the experiment again") from error

@@ -15,7 +15,7 @@ import optax
 
 from sublim_theory import losses
 from sublim_theory.models import Network
-from sublim_theory.protocols import Params, PerExampleLoss, lookup
+from sublim_theory.protocols import Params, PerExampleLoss, SublimError, lookup
 
 
 class Schedule(NamedTuple):
@@ -38,7 +38,7 @@ class Fit(NamedTuple):
     losses: Any
 
 
-class NonFiniteLossError(FloatingPointError):
+class NonFiniteLossError(SublimError, FloatingPointError):
     """A loss became NaN or infinite.
 
     Attributes:
@@ -123,6 +123,7 @@ def fit(
         updates, state = optimizer.update(gradients, state, params)
         return (optax.apply_updates(params, updates), state), means
 
+    data = jax.tree.map(jnp.asarray, data)
     (params, _), means = jax.lax.scan(update, (params, optimizer.init(params)), batches)
     return Fit(params, means)
 

@@ -24,12 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sublim_theory import data
-from sublim_theory.data import DataError, load, parse_idx, status
+from sublim_theory import data, files
+from sublim_theory.data import load, parse_idx
+from sublim_theory.files import DataError, status
 
-TRAIN_X, TRAIN_Y, TEST_X, TEST_Y = data.FILES["mnist"]
-HERE = os.environ.get(data.ENVIRONMENT, "")
-REAL = ["digits"] + [name for name in data.FILES if HERE and Path(HERE, name).is_dir()]
+TRAIN_X, TRAIN_Y, TEST_X, TEST_Y = files.FILES["mnist"]
+HERE = os.environ.get(files.ENVIRONMENT, "")
+REAL = ["digits"] + [name for name in files.FILES if HERE and Path(HERE, name).is_dir()]
 
 
 def pack(array, magic=None, sizes=None):
@@ -84,12 +85,12 @@ def refusal(*args, **kwargs):
 @pytest.fixture
 def root(monkeypatch, tmp_path):
     """An empty data folder in a world of synthetic files, with a cache of its own and no mirror."""
-    monkeypatch.delenv(data.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(files.ENVIRONMENT, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(data, "FILES", {name: digests(blobs) for name, blobs in BLOBS.items()})
-    monkeypatch.setattr(data, "MIRRORS", dict.fromkeys(BLOBS, ()))
-    monkeypatch.setattr(data, "TIMEOUT", 0.25)
+    monkeypatch.setattr(files, "FILES", {name: digests(blobs) for name, blobs in BLOBS.items()})
+    monkeypatch.setattr(files, "MIRRORS", dict.fromkeys(BLOBS, ()))
+    monkeypatch.setattr(files, "TIMEOUT", 0.25)
     (tmp_path / "root").mkdir()
     return tmp_path / "root"
 
@@ -109,7 +110,7 @@ class Mirrors(ThreadingHTTPServer):
         """Make these the mirrors of every set."""
         url = f"http://127.0.0.1:{self.server_port}"
         mirrors = {name: tuple(f"{url}/{each}/{name}/" for each in behaviours) for name in BLOBS}
-        monkeypatch.setattr(data, "MIRRORS", mirrors)
+        monkeypatch.setattr(files, "MIRRORS", mirrors)
         return mirrors["mnist"]
 
 
@@ -227,10 +228,10 @@ def test_digits_need_no_folder_no_server_and_are_the_same_each_time(root, server
 
 
 def test_every_set_has_four_files_and_mirrors():
-    assert set(data.NAMES) == {"digits", *data.FILES}
-    assert set(data.FILES) == set(data.MIRRORS)
-    assert all(list(files) == [TRAIN_X, TRAIN_Y, TEST_X, TEST_Y] for files in data.FILES.values())
-    assert all(url.endswith("/") for urls in data.MIRRORS.values() for url in urls)
+    assert set(data.NAMES) == {"digits", *files.FILES}
+    assert set(files.FILES) == set(files.MIRRORS)
+    assert all(list(files) == [TRAIN_X, TRAIN_Y, TEST_X, TEST_Y] for files in files.FILES.values())
+    assert all(url.endswith("/") for urls in files.MIRRORS.values() for url in urls)
 
 
 def test_import_is_cheap():
@@ -246,13 +247,12 @@ def test_import_is_cheap():
     ("name", "nearest"), [("mnits", "'mnist'"), ("Fashion-MNIST", "'fashion_mnist'"), ("DIGITS", "'digits'")]
 )
 def test_unknown_name_is_named_with_the_nearest(name, nearest):
-    for function in load, status:
-        with pytest.raises(ValueError, match=f"unknown dataset '{name}'.*did you mean {nearest}"):
-            function(name)
+    with pytest.raises(ValueError, match=f"unknown dataset '{name}'.*did you mean {nearest}"):
+        load(name)
 
 
 def test_unknown_name_without_a_near_one_lists_the_valid_ones():
-    with pytest.raises(ValueError, match=r"'zzz': expected one of 'digits', 'mnist', 'fashion_mnist'$"):
+    with pytest.raises(ValueError, match=r"'zzz'; choose from: digits, mnist, fashion_mnist$"):
         load("zzz")
 
 
@@ -272,14 +272,14 @@ def test_argument_beats_environment_beats_cache(root, tmp_path, monkeypatch):
     fill(argument)
     fill(environment, **{TEST_X: b"bad"})
     fill(cache, **{TEST_Y: b"bad"})
-    monkeypatch.setenv(data.ENVIRONMENT, str(environment))
+    monkeypatch.setenv(files.ENVIRONMENT, str(environment))
     assert load("mnist", argument).name == load("mnist", str(argument)).name == "mnist"
     assert str(environment / "mnist") in refusal("mnist")
     fill(environment)
     assert load("mnist").name == "mnist"
-    monkeypatch.setenv(data.ENVIRONMENT, "")
+    monkeypatch.setenv(files.ENVIRONMENT, "")
     assert str(cache / "mnist") in refusal("mnist")
-    monkeypatch.delenv(data.ENVIRONMENT)
+    monkeypatch.delenv(files.ENVIRONMENT)
     assert str(cache / "mnist") in refusal("mnist", "")
     fill(cache)
     assert load("mnist").name == "mnist"
@@ -293,9 +293,9 @@ def test_folder_that_cannot_be_listed(root, monkeypatch, where, through):
     (root / "file").write_bytes(b"")
     given = where if where.startswith("~") else str(root / where)
     if through == "environment":
-        monkeypatch.setenv(data.ENVIRONMENT, given)
+        monkeypatch.setenv(files.ENVIRONMENT, given)
     for function in load, status:
-        with pytest.raises(DataError, match=f"Cannot list the data folder .*{data.ENVIRONMENT}"):
+        with pytest.raises(DataError, match=f"Cannot list the data folder .*{files.ENVIRONMENT}"):
             function("mnist", given if through == "argument" else None)
     assert content(root) == {"file": b""}
 
@@ -318,7 +318,7 @@ def test_missing_files_are_all_named_with_the_way_out(root, server, monkeypatch)
     fill(root, **{TRAIN_X: None, TEST_Y: None})
     before = content(root)
     message = refusal("mnist", root, download=False)
-    assert all(text in message for text in [TRAIN_X, TEST_Y, str(root / "mnist"), data.ENVIRONMENT, *mirrors])
+    assert all(text in message for text in [TRAIN_X, TEST_Y, str(root / "mnist"), files.ENVIRONMENT, *mirrors])
     assert TRAIN_Y not in message
     assert TEST_X not in message
     assert (content(root), server.asked) == (before, [])
@@ -331,7 +331,7 @@ def test_corrupt_file_is_refused_and_left_alone(root, server, monkeypatch, bad):
     before = content(root)
     message = refusal("mnist", root)
     assert f"{TRAIN_X}: corrupt, SHA256 {hashlib.sha256(bad).hexdigest()}" in message
-    assert data.FILES["mnist"][TRAIN_X] in message
+    assert files.FILES["mnist"][TRAIN_X] in message
     assert f"{TEST_X}: missing" in message
     assert str(root / "mnist") in message
     assert "deleting corrupt ones" in message
@@ -393,7 +393,7 @@ IMAGES, LABELS = np.zeros((20, 3, 2)), np.arange(20) % 10
     ],
 )
 def test_malformed_content_is_refused_whatever_its_checksum(root, monkeypatch, file, blob, wrong):
-    monkeypatch.setattr(data, "FILES", {"mnist": digests(BLOBS["mnist"] | {file: blob})})
+    monkeypatch.setattr(files, "FILES", {"mnist": digests(BLOBS["mnist"] | {file: blob})})
     fill(root, **{file: blob})
     message = refusal("mnist", root)
     assert wrong in message
@@ -403,7 +403,7 @@ def test_malformed_content_is_refused_whatever_its_checksum(root, monkeypatch, f
 
 def test_labels_in_the_place_of_all_images_are_refused(root, monkeypatch):
     labels = {TRAIN_X: pack(LABELS), TEST_X: pack(LABELS[:10])}
-    monkeypatch.setattr(data, "FILES", {"mnist": digests(BLOBS["mnist"] | labels)})
+    monkeypatch.setattr(files, "FILES", {"mnist": digests(BLOBS["mnist"] | labels)})
     assert "do not fit together" in refusal("mnist", fill(root, **labels))
 
 
@@ -419,14 +419,15 @@ def test_status_tells_each_file_and_changes_nothing(root, server, monkeypatch):
     assert {entry.state for entry in entries[4:]} == {"missing"}
     assert all(entry.path == root / entry.dataset / entry.file for entry in entries)
     assert status("mnist", root) == entries[:4]
-    assert status("digits", root / "nowhere") == []
+    with pytest.raises(ValueError, match="unknown dataset with files 'digits'"):
+        status("digits", root)
     assert (content(root), server.asked) == (before, [])
 
 
 def test_status_looks_where_load_looks(root, tmp_path, monkeypatch):
     assert {entry.path.parent for entry in status("mnist")} == {tmp_path / "cache" / "sublim_theory" / "mnist"}
     assert not (tmp_path / "cache").exists()
-    monkeypatch.setenv(data.ENVIRONMENT, str(fill(root)))
+    monkeypatch.setenv(files.ENVIRONMENT, str(fill(root)))
     assert {entry.state for entry in status("mnist")} == {"verified"}
 
 
@@ -437,7 +438,7 @@ def test_status_looks_where_load_looks(root, tmp_path, monkeypatch):
 def test_download_into_the_folder_looked_in(root, tmp_path, server, monkeypatch, into):
     server.use(monkeypatch, "healthy")
     if into == "environment":
-        monkeypatch.setenv(data.ENVIRONMENT, str(root))
+        monkeypatch.setenv(files.ENVIRONMENT, str(root))
     folder = tmp_path / "cache" / "sublim_theory" if into == "cache" else root
     first = load("mnist", root if into == "argument" else None)
     assert content(folder) == complete()
@@ -476,11 +477,11 @@ FAILURES = {
 
 @pytest.mark.parametrize("behaviour", FAILURES)
 def test_failing_mirror_leaves_nothing_and_the_next_one_serves(root, server, monkeypatch, behaviour):
-    monkeypatch.setattr(data, "LARGEST", 1 << 16)
+    monkeypatch.setattr(files, "LARGEST", 1 << 16)
     (mirror,) = server.use(monkeypatch, behaviour)
     message = refusal("mnist", root)
     assert any(mirror + TRAIN_X in line and FAILURES[behaviour] in line for line in message.splitlines())
-    assert all(text in message for text in [*BLOBS["mnist"], str(root / "mnist"), data.ENVIRONMENT])
+    assert all(text in message for text in [*BLOBS["mnist"], str(root / "mnist"), files.ENVIRONMENT])
     assert content(root) == {}
     fill(root, **{TEST_Y: None})
     server.use(monkeypatch, behaviour, "healthy")
@@ -490,7 +491,7 @@ def test_failing_mirror_leaves_nothing_and_the_next_one_serves(root, server, mon
 
 
 def test_slow_mirror_is_given_up(root, server, monkeypatch):
-    monkeypatch.setattr(data, "DEADLINE", 0.1)
+    monkeypatch.setattr(files, "DEADLINE", 0.1)
     server.use(monkeypatch, "endless")
     assert "not done after 0.1 seconds" in refusal("mnist", root)
     assert content(root) == {}
@@ -499,7 +500,7 @@ def test_slow_mirror_is_given_up(root, server, monkeypatch):
 def test_all_mirrors_dead_lists_each_with_its_reason(root, server, monkeypatch):
     closed = "http://127.0.0.1:1/"  # nobody listens there
     mirrors = (*server.use(monkeypatch, "absent", "wrong"), closed, "http://[bad/", "gopher://x/")
-    monkeypatch.setattr(data, "MIRRORS", {"mnist": mirrors})
+    monkeypatch.setattr(files, "MIRRORS", {"mnist": mirrors})
     lines = refusal("mnist", root).splitlines()
     reasons = "404", "does not match", "refused", "Failed to parse", "No connection adapters"
     for mirror, reason in zip(mirrors, reasons, strict=True):
@@ -655,7 +656,7 @@ def test_parser_survives_mutations(array, inner, outer):
 
 def test_parser_stops_a_bomb_early(monkeypatch):
     bomb = pack(np.zeros(1 << 24))
-    monkeypatch.setattr(data, "LARGEST", 1 << 16)
+    monkeypatch.setattr(files, "LARGEST", 1 << 16)
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match="unpacks to more than 65536 bytes"):

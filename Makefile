@@ -1,0 +1,45 @@
+# Two commands set up from nothing: `make reproduce` and `make test`. They need Python 3.11 or newer and a package index.
+# The environment lives in .venv and is rebuilt when what it is made from changes: the interpreter, the declared
+# dependencies or the pinned versions. That is decided by content, not by dates.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+BIN := $(VENV)/bin
+
+define FINGERPRINT
+import hashlib, pathlib, sys
+if sys.version_info < (3, 11):
+    sys.exit("this needs Python 3.11 or newer, found " + sys.version.split()[0] + "; try: make PYTHON=python3.12")
+inputs = [pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+print(hashlib.sha256(repr((sys.version, inputs)).encode()).hexdigest()[:16])
+endef
+export FINGERPRINT
+
+.PHONY: reproduce test lint environment clean
+
+reproduce: environment ## run the main job on the embedded digits
+	$(BIN)/python -m experiments fig10 --preset default --out $(OUT)
+
+test: environment ## run the tests
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+lint: environment ## style, types and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+environment:
+	@fingerprint=$$($(PYTHON) -c "$$FINGERPRINT") && \
+	if [ ! -e "$(VENV)/.built-$$fingerprint" ]; then \
+		echo "building the environment in $(VENV) (a minute or two)" && \
+		rm -rf "$(VENV)" && \
+		$(PYTHON) -m venv "$(VENV)" && \
+		"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
+			--constraint constraints.txt --editable '.[dev]' && \
+		touch "$(VENV)/.built-$$fingerprint"; \
+	fi
+
+clean: ## remove the environment
+	rm -rf "$(VENV)"

@@ -1,0 +1,118 @@
+"""The seed axis: a seed's numbers are its own, whatever runs beside it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sublim_theory.ensemble import run_seeds, seed_key, stream
+
+
+def draw(seed, scale):
+    key = seed_key(seed)
+    return {"normal": scale * jax.random.normal(stream(key, "noise"), (3,)), "seed": seed}
+
+
+class MemoryStore(dict):
+    def get(self, seeds):
+        return super().get(tuple(seeds))
+
+    def put(self, seeds, arrays):
+        self[tuple(seeds)] = arrays
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Each seed run on its own: what every other arrangement must give."""
+    return {seed: run_seeds(draw, [seed], jnp.float32(2)).arrays["normal"][0] for seed in range(5)}
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("seeds", [[0, 1, 2, 3, 4], [3, 0], [4]])
+def test_a_seed_is_independent_of_its_company(alone, vectorize, chunk_size, seeds):
+    arrays = run_seeds(draw, seeds, jnp.float32(2), vectorize=vectorize, chunk_size=chunk_size).arrays
+    assert arrays["seed"].tolist() == seeds
+    np.testing.assert_array_equal(arrays["normal"], [alone[seed] for seed in seeds])
+
+
+def test_different_seeds_and_streams_differ(alone):
+    assert len({tuple(values) for values in alone.values()}) == 5
+    first, second = (jax.random.key_data(stream(seed_key(0), name)).tolist() for name in ("init", "noise"))
+    assert first != second
+
+
+def test_keys_do_not_depend_on_the_default_generator():
+    expected = jax.random.key_data(seed_key(7)).tolist()
+    with jax.default_prng_impl("rbg"):
+        assert jax.random.key_data(seed_key(7)).tolist() == expected
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_all_chunks_share_one_compilation(vectorize):
+    traces = []
+
+    def run_seed(seed):
+        traces.append(seed)
+        return {"seed": seed}
+
+    arrays = run_seeds(run_seed, range(7), vectorize=vectorize, chunk_size=3).arrays  # the last chunk is short
+    assert len(traces) == 1
+    assert arrays["seed"].tolist() == list(range(7))
+
+
+def test_finished_chunks_are_taken_from_the_store_and_only_those():
+    store = MemoryStore()
+    run_seeds(draw, [0, 1, 2, 3], jnp.float32(1), chunk_size=2, store=store)
+    assert list(store) == [(0, 1), (2, 3)]
+    store[0, 1] = {"normal": np.full((2, 3), 7.0), "seed": np.array([0, 1])}
+    again = run_seeds(draw, [0, 1, 2, 3, 4, 5], jnp.float32(1), chunk_size=2, store=store)
+    assert (again.arrays["normal"][:2] == 7).all()
+    assert again.resumed == 4
+    assert list(store) == [(0, 1), (2, 3), (4, 5)]
+    assert again.compile_seconds > 0
+    complete = run_seeds(draw, [0, 1, 2, 3], jnp.float32(1), chunk_size=2, store=store)
+    assert (complete.resumed, complete.compile_seconds, complete.run_seconds) == (4, 0, 0)
+
+
+def test_a_failing_check_stops_before_the_chunk_is_kept():
+    store = MemoryStore()
+
+    def check(arrays, seeds):
+        if 2 in seeds:
+            raise FloatingPointError(f"{seeds} {arrays['seed'].tolist()}")
+
+    with pytest.raises(FloatingPointError, match=r"\[2, 3\] \[2, 3\]"):
+        run_seeds(draw, range(6), jnp.float32(1), chunk_size=2, store=store, check=check)
+    assert list(store) == [(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "options", "message"),
+    [
+        ([], {}, "no seeds"),
+        ([1, 1], {}, r"distinct integers .* \[1, 1\]"),
+        ([-1], {}, r"\[-1\]"),
+        ([2**31], {}, "2147483648"),
+        ([0], {"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_are_named(seeds, options, message):
+    with pytest.raises(ValueError, match=message):
+        run_seeds(draw, seeds, jnp.float32(1), **options)
+
+
+def test_progress_is_silent_when_the_output_is_no_terminal(capfd):
+    run_seeds(draw, [0, 1], jnp.float32(1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_shows_count_rate_and_remaining_time_on_a_terminal(capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    run_seeds(draw, [0, 1], jnp.float32(1), label="seeds of a test")
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "seeds of a test" in shown.err
+    assert "2/2" in shown.err
+    assert "s each" in shown.err
