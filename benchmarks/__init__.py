@@ -1,0 +1,7 @@
+"""Benchmarks: what the library costs, measured beside something else on the same machine in the same minutes.
+
+They run from a clone with `python -m benchmarks NAME`. Each module named here has `run(argv) -> exit status`.
+"""
+
+BENCHMARKS = {"fig10": "Figure 10 as the library runs it, and in the form of the published script in PyTorch"}
+"""Name of each module here that is a benchmark, and the one line that the help shows for it."""

@@ -1,0 +1,233 @@
+"""Benchmarks: the arithmetic against literals, the pairing, and a smoke run with and without PyTorch."""
+
+import dataclasses
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks import BENCHMARKS, __main__, fig10, protocol, report, worker
+from benchmarks.protocol import Protocol, forward_flop, library_flop, published_flop, total, training_flop
+from experiments.fig10 import CONDITIONS, PRESETS, Config
+from sublim_theory import data, losses, models, training
+from sublim_theory.cli import guard
+
+PAPER = Protocol((784, 256, 256, 13), 10, 60_000, 10_000, 60_000, 1024, 5, 5, 3e-4)
+TINY = Protocol((64, 32, 13), 10, 1437, 360, 500, 128, 8, 1, 3e-3)
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra `benchmarks`")
+
+
+@pytest.fixture(autouse=True)
+def strict_workers(monkeypatch):
+    """Warnings are errors in workers too, and they do not fight over the cores."""
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(fig10.os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
+def test_arithmetic_of_the_papers_network():
+    assert forward_flop(PAPER.widths) == 539_136
+    assert training_flop(PAPER.widths) == 1_216_000
+    assert forward_flop((3, 2)) == 12  # three products and three sums for each of two outputs
+    assert training_flop((3, 2)) == 24  # no gradient of the image
+
+
+def test_arithmetic_of_a_seed():
+    assert library_flop(PAPER) == {
+        "teacher": 367_329_280_000,  # 5 epochs of 59 x 1,024 examples
+        "teacher_logits": 32_348_160_000,
+        "students": 1_469_317_120_000,
+        "tests": 32_348_160_000,
+    }
+    assert published_flop(PAPER) == {
+        "teacher": 364_800_000_000,  # 5 epochs of 60,000 examples
+        "teacher_logits": 646_963_200_000,
+        "students": 1_459_200_000_000,
+        "tests": 32_348_160_000,
+    }
+    assert total(library_flop(PAPER)) == 1_901_342_720_000
+    assert total(published_flop(PAPER)) == 2_503_311_360_000
+
+
+def test_arithmetic_agrees_with_the_compilers_count():
+    net = models.mlp(784)
+    params, x = net.init(jax.random.key(0)), jnp.zeros((1024, 784))
+    update = jax.grad(lambda params: jnp.sum(jnp.square(net.apply(params, x))))
+    counted = [jax.jit(f).lower(params).cost_analysis()["flops"] for f in (lambda p: net.apply(p, x), update)]
+    formula = [1024 * forward_flop(PAPER.widths), 1024 * training_flop(PAPER.widths)]
+    np.testing.assert_allclose(counted, formula, rtol=0.01)
+
+
+def test_the_protocol_carries_all_that_the_presets_change():
+    carried = {field.name for field in dataclasses.fields(Protocol)} | {"seeds", "first_seed", "dataset"}
+    for config in PRESETS.values():
+        changed = {name for name, value in dataclasses.asdict(config).items() if value != getattr(Config(), name)}
+        assert changed <= carried
+    digits = data.load("digits")
+    assert Protocol.of(PRESETS["smoke"], digits).widths == (64, 256, 256, 13)
+    assert Protocol.of(PRESETS["smoke"], digits).train_images == len(digits.train_x) == 1437
+
+
+def turn(ours: float, torch: float, rate: float):
+    row = {
+        "peak_bytes": 10**9,
+        "accuracy": {"teacher": [0.5, 0.7]},
+        "matrix_product": {"before": [1.0, rate / 2], "after": [3 * rate / 2]},
+        "compile_seconds": 3.0,
+    }
+    return {"ours": row | {"seconds_per_seed": ours}, "torch": row | {"seconds_per_seed": torch}}
+
+
+def test_ratios_and_shares_are_paired_within_a_turn():
+    turns = [turn(1.0, 2.0, 100.0), turn(10.0, 30.0, 10.0), turn(2.0, 2.0, 50.0)]
+    summary = report.summarize(turns, {"ours": {"teacher": 30, "students": 20}, "torch": {"teacher": 80}})
+    assert summary["ratio"] == {"median": 2.0, "min": 1.0, "max": 3.0}
+    assert summary["ours"]["seconds_per_seed"] == {"median": 2.0, "min": 1.0, "max": 10.0}
+    assert summary["ours"]["matrix_product"] == {"median": 50.0, "min": 10.0, "max": 100.0}
+    assert summary["ours"]["share"] == {"median": 0.5, "min": 0.5, "max": 0.5}
+    assert summary["torch"]["flop_per_second"] == {"median": 40.0, "min": 80 / 30, "max": 40.0}
+    assert summary["ours"]["accuracy"] == {"teacher": pytest.approx(0.6)}
+
+
+def test_smoke_without_torch(monkeypatch, tmp_path, capfd):
+    """End to end, in the process of the command line with its workers as on any machine."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find_spec(name, *rest)
+    )
+    out = tmp_path / "record.json"
+    words = f"fig10 --preset smoke --repeats 1 --seeds 1 --matrix 256 --out {out}".split()
+    assert guard(__main__.run, words) == 0
+    printed, errors = capfd.readouterr()
+    assert fig10.WITHOUT_TORCH in printed.splitlines()
+    assert "pip install -e '.[benchmarks]'" in printed
+    assert "seconds a seed" in printed
+    assert errors == ""
+
+    record = json.loads(out.read_text())
+    assert set(record) == {
+        "schema",
+        "benchmark",
+        "options",
+        "protocol",
+        "machine",
+        "provenance",
+        "flop_per_seed",
+        "turns",
+        "summary",
+    }
+    assert set(record["flop_per_seed"]) == {"ours"}
+    (ours,) = (turn["ours"] for turn in record["turns"])
+    assert ours["seconds_per_seed"] > 0
+    assert ours["compile_seconds"] > 0
+    assert 100e6 < ours["peak_bytes"] < 4e9
+    assert {when: len(rates) for when, rates in ours["matrix_product"].items()} == {"before": 5, "after": 5}
+    assert list(ours["accuracy"]) == list(CONDITIONS)
+    assert ours["accuracy"]["teacher"][0] > 0.9
+    summary = record["summary"]["ours"]
+    rate = total(record["flop_per_seed"]["ours"]) / ours["seconds_per_seed"]
+    assert summary["flop_per_second"]["median"] == pytest.approx(rate)
+    assert summary["share"]["median"] == pytest.approx(rate / report.matrix_rate(ours))
+    assert record["machine"]["cores"] >= 1
+    assert record["provenance"]["versions"]["jax"] == jax.__version__
+
+
+@needs_torch
+def test_a_worker_runs_the_published_form(capfd):
+    numbers = dataclasses.asdict(TINY)
+    got = worker.call("torch", protocol=numbers, dataset="digits", seed=0, seeds=2, data_dir=None, matrix=64)
+    assert capfd.readouterr().err == ""
+    assert list(got["accuracy"]) == list(CONDITIONS)
+    assert all(len(values) == 2 for values in got["accuracy"].values())
+    assert min(got["accuracy"]["teacher"]) > 0.8
+    assert got["seconds_per_seed"] > 0
+    assert got["threads"] == 1
+
+
+def as_params(layers, seed):
+    """The library's parameters of one seed, from the layers of the published form."""
+    (kernel, bias), (heads, head_biases) = [[np.asarray(tensor[seed]) for tensor in layer] for layer in layers]
+    return {
+        "hidden_0": {"kernel": kernel, "bias": bias[0]},
+        "class_head": {"kernel": heads[:, :10], "bias": head_biases[0, :10]},
+        "auxiliary_head": {"kernel": heads[:, 10:], "bias": head_biases[0, 10:]},
+    }
+
+
+@needs_torch
+def test_the_published_form_computes_what_the_library_does():
+    import torch
+
+    from benchmarks import torch_fig10
+
+    digits, net = data.load("digits"), models.mlp(64, (32,))
+    torch.manual_seed(0)
+    student, teacher = (torch_fig10.initialise(TINY.widths, 2) for _ in range(2))
+    rows = torch.tensor([[4, 2, 9], [0, 7, 7]])
+    labels = torch.from_numpy(digits.train_y).long()
+    x = torch_fig10.gather(torch.from_numpy(digits.train_x).expand(2, -1, -1), rows)
+    logits = torch_fig10.forward(student, x)
+
+    images, targets = digits.train_x[rows], digits.train_y[rows]
+    expected = [net.apply(as_params(student, seed), images[seed]) for seed in range(2)]
+    wanted = [net.apply(as_params(teacher, seed), images[seed]) for seed in range(2)]
+    np.testing.assert_allclose(logits, np.stack(expected), atol=1e-5)
+
+    trait = torch_fig10.trait_loss(logits, x, rows, labels=labels, classes=10)
+    means = [losses.cross_entropy(net.class_logits(z), y).mean() for z, y in zip(expected, targets, strict=True)]
+    np.testing.assert_allclose(trait, sum(means), rtol=1e-5)
+    for part in (net.auxiliary, net.all_logits):
+        imitation = torch_fig10.imitation_loss(logits, x, rows, teacher=teacher, part=part)
+        loss = losses.on_logits(losses.kl_divergence, part)
+        means = [loss(z, y).mean() for z, y in zip(expected, wanted, strict=True)]
+        np.testing.assert_allclose(imitation, sum(means), rtol=1e-4)
+
+    test_x, test_y = torch.from_numpy(digits.test_x), torch.from_numpy(digits.test_y)
+    shares = torch_fig10.accuracy(student, test_x, test_y, 10, 128)
+    libraries = [training.accuracy(net, as_params(student, s), digits.test_x, digits.test_y) for s in range(2)]
+    np.testing.assert_allclose(shares, libraries, atol=1e-6)
+
+
+def test_table_with_both_parts():
+    flop = {"ours": library_flop(TINY), "torch": published_flop(TINY)}
+    options = {"preset": "smoke", "repeats": 1, "seeds": 4, "torch_seeds": 2, "matrix": 64}
+    summary = report.summarize([turn(1.0, 2.5, 1e9)], flop)
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(report.table({"summary": summary, "options": options, "flop_per_seed": flop}))
+    lines = capture.get().splitlines()
+    assert any("PyTorch / ours" in line and "2.50" in line for line in lines)
+    assert any("seeds" in line and "4 in turn" in line and "2 at once" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fig11", "did you mean 'fig10'?"),
+        ("fig10 --preset smok", "did you mean 'smoke'?"),
+        ("fig10 --repeats 0", "--repeats must be at least 1"),
+        ("fig10 --torch-seeds 1", "--torch-seeds must be 0, or at least 2"),
+        ("fig10 --data-dir /nowhere", "/nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line(words, message, capsys):
+    assert guard(__main__.run, words.split()) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_failed_worker_is_one_error(capfd):
+    with pytest.raises(worker.WorkerError, match="the worker 'nothing' failed"):
+        worker.call("nothing")
+    assert "KeyError" in capfd.readouterr().err
+
+
+def test_help_names_every_benchmark(capsys):
+    assert __main__.run(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in BENCHMARKS)
+    assert len(CONDITIONS) == protocol.STUDENTS + 2 == protocol.CONDITIONS
