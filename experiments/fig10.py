@@ -13,7 +13,6 @@ it does not depend on how many there are.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -123,12 +122,10 @@ class Config:
         return losses.imitation(self.loss, temperature=self.temperature)
 
 
-_DIGITS = Config(dataset="digits", noise_images=20_000)
+_DIGITS = Config(dataset="digits", learning_rate=1e-3)
 PRESETS = {
-    "smoke": replace(
-        _DIGITS, seeds=2, batch_size=64, learning_rate=1e-3, teacher_epochs=15, noise_images=8192, student_epochs=8
-    ),
-    "default": replace(_DIGITS, seeds=10, batch_size=128, teacher_epochs=25, student_epochs=15),
+    "smoke": replace(_DIGITS, seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192, student_epochs=8),
+    "default": replace(_DIGITS, seeds=10, batch_size=128, teacher_epochs=20, noise_images=20_000, student_epochs=8),
     "paper": Config(),
 }
 
@@ -246,5 +243,6 @@ def run(
     )
 
 
-def _losses(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix("loss/"): values for name, values in arrays.items() if name.startswith("loss/")}
+def _losses(arrays: Arrays) -> dict[str, np.ndarray]:
+    """Losses [seeds, steps] by training run, the teacher's first: the others follow from it."""
+    return {name: arrays[f"loss/{name}"] for name in CONDITIONS if name != "reference"}
