@@ -90,7 +90,9 @@ class Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.first_seed < self.first_seed + self.seeds < 2**31:
-            raise ValueError(f"seeds {self.first_seed} + {self.seeds} must lie in [0, 2**31)")
+            raise ValueError(
+                f"first_seed {self.first_seed} and the {self.seeds} seeds from there must lie in [0, 2**31)"
+            )
         lookup("dataset", self.dataset, dict.fromkeys(data.NAMES))
         lookup("matmul precision", self.matmul_precision, dict.fromkeys(("highest", "default")))
         self.network(features=1)

@@ -69,7 +69,12 @@ def squared_error(
     """
     _require_same_shape(student_logits, teacher_logits)
     squares = jnp.square(student_logits - teacher_logits)
-    return jnp.sum(squares if weights is None else jnp.asarray(weights, squares.dtype) * squares, axis=-1)
+    if weights is not None:
+        weights = jnp.asarray(weights, squares.dtype)
+        if weights.shape != squares.shape[-1:]:
+            raise ValueError(f"weights must have shape {squares.shape[-1:]}, one for each logit, got {weights.shape}")
+        squares = weights * squares
+    return jnp.sum(squares, axis=-1)
 
 
 def huber(student_logits: jax.Array, teacher_logits: jax.Array, delta: float = 1.0) -> jax.Array:
@@ -78,7 +83,9 @@ def huber(student_logits: jax.Array, teacher_logits: jax.Array, delta: float = 1
     Shapes as in `kl_divergence`.
     """
     _require_same_shape(student_logits, teacher_logits)
-    return jnp.sum(optax.losses.huber_loss(student_logits, teacher_logits, delta), axis=-1)
+    if not delta > 0:
+        raise ValueError(f"delta must be positive, got {delta}")
+    return jnp.sum(optax.losses.huber_loss(student_logits, teacher_logits, delta=delta), axis=-1)
 
 
 IMITATION: dict[str, Callable[..., jax.Array]] = {
@@ -118,6 +125,8 @@ def on_logits(loss: PerExampleLoss, logits: slice) -> PerExampleLoss:
     """
 
     def restricted(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+        if not range(student_logits.shape[-1])[logits]:
+            raise ValueError(f"{logits} selects none of {student_logits.shape[-1]} logits")
         return loss(student_logits[..., logits], teacher_logits[..., logits])
 
     return restricted

@@ -217,20 +217,22 @@ def _layer_maker(init: str, init_scale: float, bias: bool, dtype: str) -> Callab
 def _split(build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int, auxiliary: int, dtype: str) -> Network:
     """Split a module into `init` and `apply`, once."""
 
-    def create(key: jax.Array) -> nnx.Module:
+    def require_dtype() -> None:
         if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
-            raise ValueError(f"dtype {dtype!r} needs 64-bit JAX: call inside `jax.enable_x64(True)`")
-        return build(nnx.Rngs(params=key))
+            raise ValueError(f"a network of dtype {dtype!r} needs 64-bit JAX: call inside `jax.enable_x64(True)`")
 
     def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(create(key)))
+        require_dtype()
+        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key))))
 
-    # The structure is the same for every key and dtype, so it is traced once, abstractly.
-    structure, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))))
+    # The structure is the same for every key, so it is traced once, abstractly; with 64 bits at hand if it needs them.
+    with jax.enable_x64(dtype == "float64"):
+        structure, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))))
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
-        if x.ndim != 2 or x.shape[1] != features:
-            raise ValueError(f"inputs must have shape [batch, {features}], got {tuple(x.shape)}")
+        require_dtype()
+        if x.ndim != 2 or not len(x) or x.shape[1] != features:
+            raise ValueError(f"inputs must have shape [batch >= 1, {features}], got {tuple(x.shape)}")
         return nnx.merge(structure, params)(x)
 
     return Network(init, apply, features, slice(0, classes), slice(classes, classes + auxiliary))
@@ -240,3 +242,5 @@ def _require_positive(**sizes: float) -> None:
     for name, size in sizes.items():
         if not size > 0:
             raise ValueError(f"{name} must be positive, got {size}")
+        if not math.isfinite(size):
+            raise ValueError(f"{name} must be finite, got {size}")

@@ -4,6 +4,7 @@ A distribution is a function that draws one image. Each image of a set has a key
 block by block, so image i does not depend on the size of the set, and filling takes little more memory than holding.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
@@ -43,14 +44,14 @@ def sampler(name: str, scale: float = 1.0) -> Sampler:
         `sample(key, count, features) -> images [count, features]`, float32.
 
     Raises:
-        ValueError: for an unknown name or a scale that is not positive.
+        ValueError: for an unknown name or a scale that is not positive and finite.
     """
     draw = lookup("noise", name, DISTRIBUTIONS)
-    if not scale > 0:
-        raise ValueError(f"noise_scale must be positive, got {scale}")
+    if not (scale > 0 and math.isfinite(scale)):
+        raise ValueError(f"noise_scale must be positive and finite, got {scale}")
 
     def sample(key: jax.Array, count: int, features: int) -> jax.Array:
-        image = partial(draw, features=features, scale=scale)
+        image = partial(draw, features=features, scale=float(scale))
         return jax.lax.map(image, jax.random.split(key, count), batch_size=min(BLOCK, count))
 
     return sample

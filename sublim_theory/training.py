@@ -221,8 +221,8 @@ def optimizer(
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+    if not (weight_decay >= 0 and math.isfinite(weight_decay)):
+        raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}")
     if momentum and name != "sgd":
         raise ValueError(f"momentum is for 'sgd', not {name!r}")
     if weight_decay and name != "adamw":

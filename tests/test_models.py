@@ -1,0 +1,366 @@
+"""Networks against hand counts, numpy forward passes and the statistics of their initial values."""
+
+import functools
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from sublim_theory.models import cnn, mlp
+
+KEY = jax.random.key(20250714, impl="rbg")  # compiles in a fraction of the time that threefry takes
+
+FORMULAS = {
+    "relu": lambda x: np.where(x > 0, x, 0),
+    "tanh": np.tanh,
+    "gelu": lambda x: x * (1 + special.erf(x / np.sqrt(2))) / 2,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "identity": lambda x: x,
+}
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def dense(layer, x):
+    return x @ np.asarray(layer["kernel"]) + np.asarray(layer.get("bias", 0))
+
+
+def head_logits(params, x):
+    return np.concatenate([dense(params["class_head"], x), dense(params["auxiliary_head"], x)], axis=1)
+
+
+def numpy_mlp(params, x, activation):
+    for i in range(len(params) - 2):
+        x = FORMULAS[activation](dense(params[f"hidden_{i}"], x))
+    return head_logits(params, x)
+
+
+def numpy_convolution(layer, images):
+    """Cross-correlation [batch, height, width, channels] with stride 2 and the SAME rule, pixel by pixel."""
+    kernel, bias = np.asarray(layer["kernel"]), np.asarray(layer["bias"])
+    sizes = [-(-n // 2) for n in images.shape[1:3]]
+    pads = [max(2 * (out - 1) + 3 - n, 0) for out, n in zip(sizes, images.shape[1:3], strict=True)]
+    padded = np.pad(images, ((0, 0), *((pad // 2, pad - pad // 2) for pad in pads), (0, 0)))
+    result = np.empty((len(images), *sizes, kernel.shape[-1]))
+    for i in range(sizes[0]):
+        for j in range(sizes[1]):
+            window = padded[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+            result[:, i, j] = np.einsum("bhwc,hwcd->bd", window, kernel) + bias
+    return result
+
+
+def random_params(net, seed=0, dtype=np.float32):
+    """Parameters of the net's structure, biases included, drawn without compiling anything."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(dtype), jax.eval_shape(net.init, KEY))
+
+
+def inputs(rows, features, dtype=np.float32):
+    return np.random.default_rng(99).normal(size=(rows, features)).astype(dtype)
+
+
+def leaves_equal(a, b):
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+# Counts, names and shapes
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (lambda: mlp(784), 784 * 256 + 256 + 256 * 256 + 256 + 256 * 13 + 13),
+        (lambda: mlp(784), 270_093),
+        (lambda: mlp(784, bias=False), 269_568),
+        (lambda: mlp(784, auxiliary=50), 282_172),
+        (lambda: mlp(64), 85_773),
+        (lambda: mlp(784, ()), 10_205),
+        (lambda: mlp(5, (7,), classes=2, auxiliary=4), 90),
+        (lambda: cnn((28, 28)), 207_309),
+        (lambda: cnn((5, 6), (2, 3), (4,)), 194),
+        (lambda: cnn((5, 6), (2, 3), (4,), bias=False), 172),
+    ],
+)
+def test_parameter_count_is_the_hand_count(make, count):
+    assert make().parameter_count() == count
+
+
+def test_layers_of_the_papers_net_by_name_and_shape():
+    shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(mlp(784).init, KEY))
+    assert shapes == {
+        "hidden_0": {"kernel": (784, 256), "bias": (256,)},
+        "hidden_1": {"kernel": (256, 256), "bias": (256,)},
+        "class_head": {"kernel": (256, 10), "bias": (10,)},
+        "auxiliary_head": {"kernel": (256, 3), "bias": (3,)},
+    }
+
+
+def test_layers_of_a_cnn_by_name_and_shape():
+    shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(cnn((5, 6), (2, 3), (4,)).init, KEY))
+    assert shapes == {
+        "convolution_0": {"kernel": (3, 3, 1, 2), "bias": (2,)},
+        "convolution_1": {"kernel": (3, 3, 2, 3), "bias": (3,)},
+        "hidden_0": {"kernel": (2 * 2 * 3, 4), "bias": (4,)},
+        "class_head": {"kernel": (4, 10), "bias": (10,)},
+        "auxiliary_head": {"kernel": (4, 3), "bias": (3,)},
+    }
+
+
+@pytest.mark.parametrize("make", [partial(mlp, 30, (4,)), partial(cnn, (5, 6), (2,), (4,))], ids=["mlp", "cnn"])
+def test_without_bias_no_layer_has_one(make):
+    assert all(set(layer) == {"kernel"} for layer in jax.eval_shape(make(bias=False).init, KEY).values())
+
+
+# Initial values. A sample standard deviation of n draws has relative error sqrt((kurtosis - 1) / n) / 2.
+
+
+def assert_moments(weights, sd, kurtosis):
+    n = weights.size
+    assert abs(weights.mean(dtype=np.float64)) < 5 * sd / np.sqrt(n)
+    assert weights.std(dtype=np.float64) == pytest.approx(sd, rel=5 * np.sqrt((kurtosis - 1) / n) / 2)
+
+
+def has_normal_tails(weights):
+    """Whether about 4.55% lie beyond two standard deviations, and some beyond four."""
+    z = np.abs(weights) / weights.std(dtype=np.float64)
+    beyond = 2 * special.ndtr(-2)
+    return z.max() > 4 and abs(np.mean(z > 2) - beyond) < 5 * np.sqrt(beyond * (1 - beyond) / z.size)
+
+
+@functools.cache
+def initial(init, scale=1.0):
+    """Initial parameters of a net with 200,704 first weights and 25,600 in each head."""
+    return jax.tree.map(np.asarray, mlp(784, (256,), 100, 100, init=init, init_scale=scale).init(KEY))
+
+
+@pytest.mark.parametrize(
+    ("init", "scale", "gain", "kurtosis"),
+    [
+        ("paper", 1.0, 1, 3),
+        ("he", 1.0, np.sqrt(2), 3),
+        ("torch", 1.0, 1 / np.sqrt(3), 1.8),
+        ("paper", 0.5, 0.5, 3),
+        ("torch", 2.0, 2 / np.sqrt(3), 1.8),
+    ],
+)
+def test_initial_weights_have_mean_zero_and_the_stated_spread_by_fan_in(init, scale, gain, kurtosis):
+    for layer, root_fan_in in ("hidden_0", 28), ("class_head", 16), ("auxiliary_head", 16):
+        assert_moments(initial(init, scale)[layer]["kernel"], gain / root_fan_in, kurtosis)
+
+
+@pytest.mark.parametrize(("init", "gain", "kurtosis"), [("paper", 1, 3), ("torch", 1 / 3, 1.8)])
+def test_fan_in_of_a_convolution_is_nine_times_its_input_channels(init, gain, kurtosis):
+    params = cnn((1, 1), (50, 50), (), 50, 50, init=init).init(KEY)
+    for layer, fan_in in {"convolution_0": 9, "convolution_1": 450, "class_head": 50}.items():
+        assert_moments(np.asarray(params[layer]["kernel"]), np.sqrt(gain / fan_in), kurtosis)
+        if init == "torch":
+            largest = np.abs(params[layer]["bias"]).max() * np.sqrt(fan_in)
+            assert 0.8 < largest <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("init", ["paper", "he"])
+@pytest.mark.parametrize("layer", ["hidden_0", "class_head", "auxiliary_head"])
+def test_normal_initial_weights_are_not_truncated(init, layer):
+    assert has_normal_tails(initial(init)[layer]["kernel"])
+
+
+def test_truncated_and_uniform_weights_would_fail_the_tail_check():
+    truncated = np.asarray(jax.nn.initializers.lecun_normal()(KEY, (784, 256)))
+    assert_moments(truncated, 1 / 28, 3)  # the spread alone does not tell them apart
+    assert not has_normal_tails(truncated)
+    assert not has_normal_tails(initial("torch")["hidden_0"]["kernel"])
+
+
+def test_torch_weights_and_biases_fill_their_interval_and_no_more():
+    layer = initial("torch", 2.0)["hidden_0"]
+    for leaf, fill in (layer["kernel"], 0.999), (layer["bias"], 0.95):
+        largest = np.abs(leaf).max() / (2 / 28)
+        assert fill < largest <= 1 + 1e-6
+    assert np.all(layer["bias"] != 0)
+    assert abs(np.mean(layer["bias"])) < 5 * (2 / 28) / np.sqrt(3 * 256)
+
+
+@pytest.mark.parametrize("init", ["paper", "he"])
+def test_biases_start_at_exactly_zero_and_weights_do_not(init):
+    for layer in initial(init).values():
+        assert not np.any(layer["bias"])
+        assert np.mean(layer["kernel"] == 0) < 1e-4
+
+
+def test_every_layer_has_its_own_draw():
+    params = mlp(6, (6, 6), classes=6, auxiliary=6, init="torch").init(KEY)
+    for leaf in "kernel", "bias":
+        assert len({np.asarray(layer[leaf]).tobytes() for layer in params.values()}) == 4
+
+
+def test_same_key_same_values_other_key_other_values():
+    net = mlp(6, (6,), 6, 6, init="torch")
+    assert leaves_equal(net.init(KEY), net.init(KEY))
+    assert not leaves_equal(net.init(KEY), net.init(jax.random.fold_in(KEY, 1)))
+
+
+@pytest.mark.parametrize("init", ["paper", "torch"])
+def test_init_under_jit_agrees_to_float32_rounding(init):
+    net = mlp(6, (6,), 6, 6, init=init)
+    for eager, jitted in zip(*map(jax.tree.leaves, (net.init(KEY), jax.jit(net.init)(KEY))), strict=True):
+        np.testing.assert_allclose(jitted, eager, rtol=1e-6, atol=1e-7)
+
+
+# Forward passes
+
+NETS = {"mlp": partial(mlp, 30, (4,)), "cnn": partial(cnn, (5, 6), (2,), (4,))}
+either_net = pytest.mark.parametrize("make", NETS.values(), ids=NETS)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("activation", FORMULAS)
+def test_mlp_is_its_formula(activation):
+    net = mlp(3, (5, 4), classes=2, auxiliary=3, activation=activation, dtype="float64")
+    params, x = random_params(net, dtype=np.float64), inputs(7, 3, np.float64)
+    np.testing.assert_allclose(net.apply(params, x), numpy_mlp(params, x, activation), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_cnn_is_a_hand_written_convolution_on_row_major_images(activation):
+    net = cnn((5, 6), (2, 3), (4,), classes=2, auxiliary=3, activation=activation, dtype="float64")
+    params, x = random_params(net, dtype=np.float64), inputs(4, 30, np.float64)
+    y = x.reshape(4, 5, 6, 1)
+    for name in "convolution_0", "convolution_1":
+        y = FORMULAS[activation](numpy_convolution(params[name], y))
+    y = FORMULAS[activation](dense(params["hidden_0"], y.reshape(4, -1)))
+    np.testing.assert_allclose(net.apply(params, x), head_logits(params, y), rtol=1e-12, atol=1e-12)
+
+
+def test_cnn_without_convolutions_is_the_mlp():
+    dense_net, net = mlp(30, (4,)), cnn((5, 6), (), (4,))
+    params, x = random_params(dense_net), inputs(4, 30)
+    np.testing.assert_array_equal(net.apply(params, x), dense_net.apply(params, x))
+
+
+def test_linear_model_without_biases_is_its_two_kernels():
+    net = mlp(3, (), classes=2, auxiliary=2, bias=False)
+    params = random_params(net)
+    kernels = np.hstack([params["class_head"]["kernel"], params["auxiliary_head"]["kernel"]])
+    np.testing.assert_allclose(net.apply(params, np.eye(3, dtype=np.float32)), kernels, rtol=1e-6)
+
+
+@either_net
+def test_class_logits_come_first(make):
+    net = make()
+    params = jax.tree.map(np.zeros_like, random_params(net))
+    params["class_head"]["bias"] = np.arange(10, dtype=np.float32)
+    params["auxiliary_head"]["bias"] = np.arange(10, 13, dtype=np.float32)
+    logits = net.apply(params, inputs(2, 30))
+    np.testing.assert_array_equal(logits, np.tile(np.arange(13), (2, 1)))
+    np.testing.assert_array_equal(net.class_logits(logits)[0], np.arange(10))
+    np.testing.assert_array_equal(net.auxiliary_logits(logits)[0], [10, 11, 12])
+    assert (net.classes, net.auxiliary, net.all_logits) == (slice(0, 10), slice(10, 13), slice(0, 13))
+
+
+def test_slices_are_of_the_last_axis_of_stacked_logits():
+    net = mlp(3, (), classes=4, auxiliary=2)
+    logits = np.arange(2 * 5 * 6).reshape(2, 5, 6)
+    np.testing.assert_array_equal(net.class_logits(logits), logits[:, :, :4])
+    np.testing.assert_array_equal(net.auxiliary_logits(logits), logits[:, :, 4:])
+
+
+# Precision
+
+
+def dtypes(net, input_dtype):
+    params = jax.eval_shape(net.init, KEY)
+    logits = jax.eval_shape(net.apply, params, inputs(2, 30, input_dtype))
+    return {str(leaf.dtype) for leaf in (*jax.tree.leaves(params), logits)}
+
+
+@pytest.mark.parametrize("init", ["paper", "he", "torch"])
+@either_net
+def test_dtype_is_that_of_every_leaf_and_of_the_output_whatever_the_inputs(make, init):
+    assert dtypes(make(init=init), np.float32) == {"float32"}
+    with jax.enable_x64(True):
+        assert dtypes(make(init=init, dtype="float64"), np.float64) == {"float64"}
+        assert dtypes(make(init=init, dtype="float64"), np.float32) == {"float64"}
+        assert dtypes(make(init=init), np.float64) == {"float32"}
+    assert jnp.ones(1).dtype == np.float32
+
+
+# pytest makes errors of warnings, so JAX's warning that it truncates to float32 would not pass for the ValueError.
+@either_net
+def test_float64_without_x64_is_one_clear_error(make):
+    with pytest.raises(ValueError, match=r"float64.*enable_x64"):
+        make(dtype="float64").init(KEY)
+
+
+@either_net
+def test_float64_net_is_not_quietly_applied_in_float32(make):
+    with jax.enable_x64(True):
+        net = make(dtype="float64")
+    with pytest.raises(ValueError, match=r"float64.*enable_x64"):
+        net.apply(random_params(make(), dtype=np.float64), inputs(2, 30))
+
+
+# Pure functions
+
+
+@either_net
+def test_apply_is_pure_and_goes_through_jit_vmap_and_grad(make):
+    net, x = make(activation="tanh"), inputs(3, 30)
+    several = [random_params(net, seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *several)
+    alone = [net.apply(params, x) for params in several]
+    np.testing.assert_allclose(jax.jit(net.apply)(several[0], x), alone[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.vmap(net.apply, (0, None)))(stacked, x), alone, rtol=1e-5, atol=1e-5)
+    gradient = jax.jit(jax.grad(lambda params: net.apply(params, x).sum()))(several[0])
+    assert all(np.all(leaf != 0) for leaf in jax.tree.leaves(gradient))
+    np.testing.assert_array_equal(net.apply(several[0], x), alone[0])  # no state, no tracer is left behind
+    assert leaves_equal(several, [random_params(net, seed) for seed in range(3)])
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mlp(0), "features must be positive, got 0"),
+        (lambda: mlp(-3), "features must be positive, got -3"),
+        (lambda: mlp(8, (4, 0)), r"hidden\[1\] must be positive, got 0"),
+        (lambda: mlp(8, (-4,)), r"hidden\[0\] must be positive, got -4"),
+        (lambda: mlp(8, classes=0), "classes must be positive, got 0"),
+        (lambda: mlp(8, auxiliary=-1), "auxiliary must be positive, got -1"),
+        (lambda: mlp(8, init_scale=0), "init_scale must be positive, got 0"),
+        (lambda: mlp(8, init_scale=float("nan")), "init_scale must be positive.*, got nan"),
+        (lambda: mlp(8, init_scale=float("inf")), "init_scale must be positive.*, got inf"),
+        (lambda: mlp(8, activation="rleu"), "unknown activation 'rleu'; did you mean 'relu'"),
+        (lambda: mlp(8, init="papr"), "unknown initialisation 'papr'; did you mean 'paper'"),
+        (lambda: mlp(8, init="qqq"), "'qqq'.* choose from: paper, he, torch"),
+        (lambda: mlp(8, dtype="flaot32"), "unknown dtype 'flaot32'; did you mean 'float32'"),
+        (lambda: cnn((0, 5)), "height must be positive, got 0"),
+        (lambda: cnn((5, -1)), "width must be positive, got -1"),
+        (lambda: cnn((5, 6), (2, 0)), r"channels\[1\] must be positive, got 0"),
+        (lambda: cnn((5, 6), (2,), (0,)), r"hidden\[0\] must be positive, got 0"),
+        (lambda: cnn((5, 6), auxiliary=0), "auxiliary must be positive, got 0"),
+        (lambda: cnn((5, 6), activation="tahn"), "unknown activation 'tahn'; did you mean 'tanh'"),
+    ],
+)
+def test_error_names_the_argument_and_its_value(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("shape", [(2, 29), (30,), (2, 5, 6), (1, 2, 30)])
+@either_net
+def test_error_on_a_wrong_input_shape_names_both_shapes(make, shape):
+    with pytest.raises(ValueError, match=r"\[batch >= 1, 30\], got " + re.escape(str(shape))):
+        make().apply(random_params(make()), np.ones(shape, np.float32))

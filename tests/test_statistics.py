@@ -1,0 +1,158 @@
+"""Intervals and bands against tables and a simulation; verdicts on a synthetic table of expected values."""
+
+import numpy as np
+import pytest
+
+from experiments import expectations
+from experiments.expectations import judge
+from sublim_theory.statistics import mean_band, summarize
+
+# Summaries
+
+
+def test_summary_by_hand():
+    summary = summarize([1, 2, 3, 4])
+    assert summary.mean == 2.5
+    assert summary.sd == pytest.approx((5 / 3) ** 0.5, rel=1e-12)  # n - 1 in the denominator
+    assert summary.ci95 == pytest.approx(1.959963984540054 * (5 / 3) ** 0.5 / 2, rel=1e-9)
+    assert summary.n == 4
+    assert summary.values == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_summary_of_float32_seeds_is_computed_in_float64_and_holds_plain_floats():
+    values = np.float32(1) + np.arange(1000, dtype=np.float32) * np.float32(1e-6)
+    summary = summarize(values)
+    assert summary.sd == pytest.approx(np.std(values.astype(np.float64), ddof=1), rel=1e-9)
+    assert {type(summary.mean), type(summary.sd), type(summary.ci95), *map(type, summary.values)} == {float}
+    assert type(summary.n) is int
+
+
+def test_one_value_has_no_spread():
+    summary = summarize([0.25])
+    assert (summary.mean, summary.sd, summary.ci95, summary.n, summary.values) == (0.25, None, None, 1, (0.25,))
+
+
+def test_equal_values_have_none_either_but_it_is_known():
+    summary = summarize([0.5, 0.5, 0.5])
+    assert (summary.mean, summary.sd, summary.ci95) == (0.5, 0, 0)
+
+
+@pytest.mark.parametrize("values", [[], [0.1, float("nan")], [float("inf")], [[0.1], [0.2]], 0.3])
+def test_what_cannot_be_summarised_is_an_error(values):
+    with pytest.raises(ValueError, match="finite"):
+        summarize(values)
+
+
+# Bands
+
+
+@pytest.mark.parametrize(
+    ("level", "comparisons", "z"),
+    [
+        (0.95, 1, 1.959964),
+        (0.90, 1, 1.644854),
+        (0.99, 1, 2.575829),
+        (0.95, 2, 2.241403),  # each at 97.5%
+        (0.95, 5, 2.575829),  # each at 99%
+        (0.95, 6, 2.638257),
+    ],
+)
+def test_band_is_z_from_the_tables_times_the_error_of_both_means(level, comparisons, z):
+    low, high = mean_band(0.5, 2.0, 100, ours=25, level=level, comparisons=comparisons)
+    half_width = z * 2.0 * (0.01 + 0.04) ** 0.5
+    assert (low, high) == pytest.approx((0.5 - half_width, 0.5 + half_width), abs=1e-6)
+
+
+def test_six_bands_hold_together_as_often_as_they_promise():
+    rng, runs, n, ours = np.random.default_rng(0), 40_000, 30, 10
+    sds = np.array([0.05, 0.1, 0.2, 0.4, 1.0, 3.0])
+    earlier = rng.normal(0, sds, (runs, n, 6)).mean(axis=1)
+    later = rng.normal(0, sds, (runs, ours, 6)).mean(axis=1)
+
+    def share(ours, comparisons):
+        bands = np.array([mean_band(0, sd, n, ours=ours, level=0.95, comparisons=comparisons) for sd in sds])
+        difference = later - earlier
+        return np.mean(np.all((bands[:, 0] <= difference) & (difference <= bands[:, 1]), axis=1))
+
+    independent = (1 - 0.05 / 6) ** 6  # what Bonferroni gives for independent means, a little over 95%
+    assert share(ours, 6) == pytest.approx(independent, abs=4 * (independent * 0.05 / runs) ** 0.5)
+    assert share(10**9, 6) < 0.5  # the check sees a band that forgets the scatter of our mean
+    assert share(ours, 1) < 0.8  # and one that forgets that there are six
+
+
+# Verdicts
+
+TABLE = """
+[lab.small]
+source = "made up"
+[lab.small.conditions]
+a = { mean = 0.5, ci95 = 0.0196, n = 100 }
+b = { mean = 0.2, sd = 0.3, n = 9 }
+"""
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    (tmp_path / "expected.toml").write_text(TABLE)
+    monkeypatch.setattr(expectations, "__file__", str(tmp_path / "expectations.py"))
+
+
+def seeds(mean, n):
+    """n values with that mean and some spread."""
+    return summarize(mean + 0.1 * (np.arange(n) - (n - 1) / 2))
+
+
+@pytest.mark.usefixtures("table")
+def test_verdicts_by_hand():
+    a, b = judge("lab", "small", {"b": seeds(0.2, 16), "a": seeds(0.54, 25), "unexpected": seeds(0, 2)})
+    assert (a.condition, b.condition, a.source, b.source) == ("a", "b", "made up", "made up")
+    # a: sd = 0.0196 * 10 / 1.96 = 0.1; two bands at 95% together: z = 2.241403
+    assert (a.expected, a.produced, a.ci95) == pytest.approx((0.5, 0.54, 0.0196))
+    half_width = 2.241403 * 0.1 * (1 / 100 + 1 / 25) ** 0.5
+    assert (a.low, a.high) == pytest.approx((0.5 - half_width, 0.5 + half_width), abs=1e-6)
+    assert (b.expected, b.produced, b.ci95) == pytest.approx((0.2, 0.2, 1.96 * 0.3 / 3))
+    half_width = 2.241403 * 0.3 * (1 / 9 + 1 / 16) ** 0.5
+    assert (b.low, b.high) == pytest.approx((0.2 - half_width, 0.2 + half_width), abs=1e-6)
+    assert a.holds
+    assert b.holds
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize(("mean", "holds"), [(0.4498, False), (0.4500, True), (0.5500, True), (0.5502, False)])
+def test_a_verdict_turns_at_the_ends_of_its_band(mean, holds):
+    a, _ = judge("lab", "small", {"a": seeds(mean, 25), "b": seeds(0.2, 2)})  # the band is 0.5 -+ 0.050120
+    assert a.holds == holds
+
+
+@pytest.mark.usefixtures("table")
+def test_more_seeds_are_held_to_a_narrower_band():
+    widths = [judge("lab", "small", {"a": seeds(0.5, n), "b": seeds(0, n)})[0].high - 0.5 for n in (1, 4, 100, 10**4)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] == pytest.approx(2.241403 * 0.01 * 1.01**0.5, rel=1e-5)
+
+
+@pytest.mark.usefixtures("table")
+def test_nothing_expected_no_verdict():
+    assert judge("lab", "big", {}) == []
+    assert judge("other", "small", {}) == []
+
+
+def test_expected_values_of_the_paper_are_those_of_its_figure():
+    published = {
+        "reference": (0.0998, 0.0047),
+        "teacher": (0.9434, 0.0004),
+        "student_aux": (0.528, 0.022),
+        "student_all": (0.9126, 0.0019),
+        "cross_aux": (0.106, 0.010),
+        "cross_all": (0.743, 0.010),
+    }
+    # An independent rerun of the published script, to be told apart from a run without transfer.
+    rerun = dict(zip(published, (0.0998, 0.9434, 0.537, 0.9125, 0.100, 0.741), strict=True))
+    verdicts = judge("fig10", "paper", {name: seeds(mean, 100) for name, mean in rerun.items()})
+    for verdict in verdicts:
+        assert (verdict.expected, verdict.ci95) == pytest.approx(published.pop(verdict.condition))
+    assert not published
+    assert all(verdict.holds for verdict in verdicts)
+    no_transfer = {name: seeds(0.1, 100) for name in rerun}
+    held = {verdict.condition for verdict in judge("fig10", "paper", no_transfer) if verdict.holds}
+    assert held == {"reference", "cross_aux"}
