@@ -18,7 +18,9 @@ __all__ = [
     "noise",
     "results",
     "statistics",
+    "theorem",
     "training",
+    "trees",
 ]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import io
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ GROUP = "sublim_theory.commands"
 REPOSITORY = "clone the repository that the sdist comes from and run `pip install -e .` there"
 
 MISSED, FAILED, INTERRUPTED = 1, 2, 130
-"""Exit statuses besides 0: an expectation was missed; nothing was produced, for the reason given; Ctrl-C."""
+"""Exit statuses besides 0: an expectation or a check was missed; nothing was produced, for the reason given; Ctrl-C."""
 
 Command = Callable[[list[str]], int]
 Options = TypeVar("Options")
@@ -66,7 +67,41 @@ def show_data(argv: list[str]) -> int:
     return 0 if all(status.state in ("verified", "missing") for status in states) else FAILED
 
 
-COMMANDS: dict[str, Command] = {"data": show_data}
+@dataclass(frozen=True)
+class Verify:
+    """Check Theorem 1 in float64: what must hold holds, and what must fail fails."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+    paper: bool = False
+    """Every activation and loss on the 784-256-256-13 network with MNIST; minutes instead of seconds."""
+    data_dir: Path | None = None
+    """For --paper: folder that holds mnist/; otherwise SUBLIM_THEORY_DATA, the cache, or a download."""
+
+
+def verify(argv: list[str]) -> int:
+    """Check Theorem 1 on small networks and on the paper's, with negative controls."""
+    options = parse(Verify, argv, prog="sublim verify")
+    from sublim_theory import selfcheck  # the networks and the theorem, which other commands do without
+
+    rows, console = [], Console(stderr=True)
+    with console.status("") as status:
+        for row in selfcheck.paper(options.data_dir) if options.paper else selfcheck.quick():
+            rows.append(row)
+            status.update(f"{len(rows)} checked, last: {row.name}")
+    passed = all(row.passed for row in rows)
+    if options.json:
+        print(json.dumps({"passed": passed, "rows": [row.to_dict() for row in rows]}, indent=2, allow_nan=False))
+    else:
+        table = Table("check", "must", "verdict", "remark", title="Theorem 1 (arXiv 2507.14805), float64")
+        for row in rows:
+            verdict = "[green]passed[/]" if row.passed else "[bold red]FAILED[/]"
+            table.add_row(row.name, "fail" if row.control else "hold", verdict, row.remark)
+        Console().print(table)
+    return 0 if passed else MISSED
+
+
+COMMANDS: dict[str, Command] = {"verify": verify, "data": show_data}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -140,8 +140,6 @@ def _verify(given: Problem, epsilons: list[float], alpha: float, student: Params
         for check in hypotheses.failing
     ]
     smallest = epsilons[0]
-    if branch == DIFFERENT:
-        failures.append("student_params differ from params, so the theorem says nothing")
     if branch == ORTHOGONAL:
         failures += [
             f"A is exactly 0, but d_S . d_T = {value:.3g} at eps = {epsilon:g}"
@@ -160,6 +158,8 @@ def _verify(given: Problem, epsilons: list[float], alpha: float, student: Params
             failures.append(f"d_S . d_T = {alignment[0]:.3g} at eps = {smallest:g} is not positive")
         if not change[0] < 0:
             failures.append(f"the student's step changes L_T by {change[0]:.3g} at eps = {smallest:g}, no decrease")
+    if branch == DIFFERENT:
+        failures.append("student_params differ from params, so the theorem says nothing")
     return TheoremReport(
         branch=branch,
         failures=tuple(failures),

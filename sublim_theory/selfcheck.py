@@ -1,0 +1,130 @@
+"""The theorem's own check, fast enough for every CI run: what must hold holds, and what must fail fails.
+
+Rows on small networks and on the paper's 784-256-256-13 network. The negative controls (another initialisation, a loss
+that violates the hypotheses) show that the check can fail.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sublim_theory import data, losses, models, noise
+from sublim_theory.ensemble import seed_key, stream
+from sublim_theory.theorem import TheoremReport, verify
+from sublim_theory.theorem.hypotheses import offset_loss
+from sublim_theory.theorem.report import ORTHOGONAL, TRANSFER
+
+ORDER_TOLERANCE = 0.02
+"""On smooth networks the remainder is of order 2 to within this."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the check.
+
+    Attributes:
+        name: what is checked.
+        control: whether it is a negative control, which must fail.
+        passed: whether it came out as it must.
+        remark: the numbers, or the reason.
+        report: the full report.
+    """
+
+    name: str
+    control: bool
+    passed: bool
+    remark: str
+    report: TheoremReport
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and names, ready for JSON."""
+        plain = {"name": self.name, "control": self.control, "passed": self.passed, "remark": self.remark}
+        return plain | {"report": self.report.to_dict()}
+
+
+def quick() -> Iterator[Row]:
+    """The fast check, row by row: both branches, two controls, and the paper's network on digits and noise."""
+    small = _Instance(12, (16, 16), classes=5, auxiliary=3, activation="tanh")
+    images, labels = np.random.default_rng(0).normal(size=(40, 12)), np.arange(40) % 5
+    inputs = noise.sampler("gaussian")(stream(seed_key(0), "noise"), 64, 12)
+    parts = small.parts(images, labels)
+    auxiliary = small.net.auxiliary
+    yield _must_hold("tanh, KL on 3 auxiliary logits", TRANSFER, True, parts, inputs, logits=auxiliary)
+    yield _must_hold("tanh, squared error on all logits", TRANSFER, True, parts, inputs, imitation_loss="squared_error")
+    yield _must_hold("one auxiliary logit under a softmax", ORTHOGONAL, False, parts, inputs, logits=slice(5, 6))
+    other = {"student_params": small.init(1), "logits": auxiliary}
+    yield _must_fail("the student starts elsewhere", "first-order law", parts, inputs, **other)
+    wrong = {"imitation_loss": offset_loss}
+    yield _must_fail("a loss without minimum at z = y", "minimum at z = y", parts, inputs, **wrong)
+
+    digits = data.load("digits")
+    paper = _Instance(784, (256, 256), classes=10, auxiliary=3, activation="relu")
+    enlarged = np.pad(
+        digits.train_x[:256].reshape(-1, 8, 8).repeat(3, 1).repeat(3, 2), ((0, 0), (2, 2), (2, 2)), constant_values=-1
+    )
+    parts = paper.parts(enlarged.reshape(-1, 784), digits.train_y[:256])
+    inputs = noise.sampler("uniform")(stream(seed_key(0), "noise"), 256, 784)
+    few = {"logits": paper.net.auxiliary, "epsilons": (1e-9, 1e-6, 1e-3, 1e-1)}
+    yield _must_hold("784-256-256-13, ReLU, KL on 3 auxiliary logits", TRANSFER, False, parts, inputs, **few)
+
+
+def paper(data_dir: str | Path | None = None, inputs: int = 10_000) -> Iterator[Row]:
+    """Every activation and imitation loss on the paper's network, with MNIST for the teacher and noise for the student.
+
+    Args:
+        data_dir: as in `data.load`.
+        inputs: number of noise images; the teacher sees as many digits.
+    """
+    mnist = data.load("mnist", data_dir)
+    images = noise.sampler("uniform")(stream(seed_key(0), "noise"), inputs, 784)
+    for activation in models.ACTIVATIONS:
+        instance = _Instance(784, (256, 256), classes=10, auxiliary=3, activation=activation)
+        parts = instance.parts(mnist.train_x[:inputs], mnist.train_y[:inputs])
+        for loss in losses.IMITATION:
+            name = f"784-256-256-13, {activation}, {loss} on 3 auxiliary logits"
+            options = {"imitation_loss": loss, "logits": instance.net.auxiliary, "batch_size": 2_000}
+            # A linear network with an auxiliary-only loss still transfers through its hidden layers.
+            yield _must_hold(name, TRANSFER, activation != "relu" and loss != "huber", parts, images, **options)
+
+
+class _Instance:
+    """A float64 network with its initialisation."""
+
+    def __init__(self, features: int, hidden: tuple[int, ...], **settings: Any):
+        self.net = models.mlp(features, hidden, dtype="float64", **settings)
+
+    def init(self, seed: int) -> Any:
+        with jax.enable_x64(True):
+            return jax.jit(self.net.init)(stream(seed_key(seed), "init"))
+
+    def parts(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, ...]:
+        """`f`, `params` and `teacher_loss`: mean cross-entropy of the class logits on labelled images."""
+        x, y = np.asarray(images, np.float64), jnp.asarray(labels)
+
+        def teacher_loss(params: Any) -> jax.Array:
+            return jnp.mean(losses.cross_entropy(self.net.class_logits(self.net.apply(params, jnp.asarray(x))), y))
+
+        return self.net.apply, self.init(0), teacher_loss
+
+
+def _must_hold(name: str, branch: str, smooth: bool, parts: tuple[Any, ...], inputs: Any, **options: Any) -> Row:
+    report = verify(*parts, inputs, **options)
+    order = report.remainder_order
+    remark = f"{report.branch}, A = {report.first_order:.3g}" + ("" if order is None else f", order {order:.3f}")
+    wrong = list(report.failures)
+    if report.branch != branch:
+        wrong.append(f"the branch is {report.branch!r}, not {branch!r}")
+    if smooth and not (order is not None and abs(order - 2) <= ORDER_TOLERANCE):
+        wrong.append(f"the remainder is of order {order}, not 2")
+    return Row(name, False, not wrong, wrong[0] if wrong else remark, report)
+
+
+def _must_fail(name: str, reason: str, parts: tuple[Any, ...], inputs: Any, **options: Any) -> Row:
+    report = verify(*parts, inputs, **options)
+    found = [failure.split(" at {")[0] for failure in report.failures if reason in failure]
+    return Row(name, True, bool(found), found[0] if found else f"nothing failed for {reason!r}: no power", report)
