@@ -36,7 +36,7 @@ environment:
 		echo "building the environment in $(VENV) (a minute or two)" && \
 		rm -rf "$(VENV)" && \
 		$(PYTHON) -m venv "$(VENV)" && \
-		"$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
+		"$(BIN)/python" -m pip install -qq --disable-pip-version-check \
 			--constraint constraints.txt --editable '.[dev]' && \
 		touch "$(VENV)/.built-$$fingerprint"; \
 	fi
