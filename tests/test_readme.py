@@ -14,7 +14,7 @@ from sublim_theory.results import Result
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-COMMANDS = [line.split("  #")[0] for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+COMMANDS = [line.split("  #")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
 
 SET_UP = {"make reproduce", "make test", "pip install -c constraints.txt -e ."}
 """Run by `.ci/run`, in an environment that it builds with them; they cannot run inside their own tests."""
