@@ -102,7 +102,7 @@ class _Instance:
         with jax.enable_x64(True):
             return jax.jit(self.net.init)(stream(seed_key(seed), "init"))
 
-    def parts(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, ...]:
+    def parts(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any, Any]:
         """`f`, `params` and `teacher_loss`: mean cross-entropy of the class logits on labelled images."""
         x, y = np.asarray(images, np.float64), jnp.asarray(labels)
 
@@ -112,7 +112,7 @@ class _Instance:
         return self.net.apply, self.init(0), teacher_loss
 
 
-def _must_hold(name: str, branch: str, smooth: bool, parts: tuple[Any, ...], inputs: Any, **options: Any) -> Row:
+def _must_hold(name: str, branch: str, smooth: bool, parts: tuple[Any, Any, Any], inputs: Any, **options: Any) -> Row:
     report = verify(*parts, inputs, **options)
     order = report.remainder_order
     remark = f"{report.branch}, A = {report.first_order:.3g}" + ("" if order is None else f", order {order:.3f}")
@@ -124,7 +124,7 @@ def _must_hold(name: str, branch: str, smooth: bool, parts: tuple[Any, ...], inp
     return Row(name, False, not wrong, wrong[0] if wrong else remark, report)
 
 
-def _must_fail(name: str, reason: str, parts: tuple[Any, ...], inputs: Any, **options: Any) -> Row:
+def _must_fail(name: str, reason: str, parts: tuple[Any, Any, Any], inputs: Any, **options: Any) -> Row:
     report = verify(*parts, inputs, **options)
     found = [failure.split(" at {")[0] for failure in report.failures if reason in failure]
     return Row(name, True, bool(found), found[0] if found else f"nothing failed for {reason!r}: no power", report)

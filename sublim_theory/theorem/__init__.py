@@ -3,28 +3,66 @@
     from sublim_theory.theorem import verify
     verify(f, params, teacher_loss, inputs).require()
 
+Beyond the sign: how much comes through (the spectrum of G), and how large the steps may be.
+
 This package knows pure functions and pytrees, no network and no training.
 """
 
 from sublim_theory.theorem.alignment import FirstOrder, by_layer, first_order, gauss_newton_product
 from sublim_theory.theorem.hypotheses import Hypotheses, HypothesisError, check_loss
+from sublim_theory.theorem.largest_step import Bracket, largest_alpha, largest_epsilon
+from sublim_theory.theorem.relu import ReluCertificate, relu_certificate
 from sublim_theory.theorem.report import TheoremReport, TheoremViolation
-from sublim_theory.theorem.updates import student_update, student_update_along_path, teacher_update
+from sublim_theory.theorem.spectrum import Eigenvalues, Trace, extreme_eigenvalues, gauss_newton_operator, trace
+from sublim_theory.theorem.step_size import GuaranteedAlpha, StepSizes, guaranteed_alpha, step_sizes
+from sublim_theory.theorem.transfer import (
+    SpectralDistribution,
+    TransferRatio,
+    coverage,
+    spectral_distribution,
+    transfer_ratio,
+)
+from sublim_theory.theorem.updates import (
+    student_direction,
+    student_update,
+    student_update_along_path,
+    teacher_update,
+)
 from sublim_theory.theorem.verify import EPSILONS, verify
 
 __all__ = [
     "EPSILONS",
+    "Bracket",
+    "Eigenvalues",
     "FirstOrder",
+    "GuaranteedAlpha",
     "Hypotheses",
     "HypothesisError",
+    "ReluCertificate",
+    "SpectralDistribution",
+    "StepSizes",
     "TheoremReport",
     "TheoremViolation",
+    "Trace",
+    "TransferRatio",
     "by_layer",
     "check_loss",
+    "coverage",
+    "extreme_eigenvalues",
     "first_order",
+    "gauss_newton_operator",
     "gauss_newton_product",
+    "guaranteed_alpha",
+    "largest_alpha",
+    "largest_epsilon",
+    "relu_certificate",
+    "spectral_distribution",
+    "step_sizes",
+    "student_direction",
     "student_update",
     "student_update_along_path",
     "teacher_update",
+    "trace",
+    "transfer_ratio",
     "verify",
 ]

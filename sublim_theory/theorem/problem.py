@@ -1,6 +1,8 @@
 """What a user hands to the theorem, checked and in float64: errors that name the argument, before any long work."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,7 +12,8 @@ import numpy as np
 
 from sublim_theory import losses
 from sublim_theory.protocols import Apply, Params, PerExampleLoss
-from sublim_theory.theorem.updates import TeacherLoss
+from sublim_theory.theorem.alignment import first_order
+from sublim_theory.theorem.updates import TeacherLoss, student_direction, teacher_update
 
 Logits: TypeAlias = slice | Sequence[int] | None
 """Which outputs the student imitates."""
@@ -19,9 +22,16 @@ ImitationLoss: TypeAlias = "str | PerExampleLoss"
 """Name of one of `losses.IMITATION`, or a per-example loss of (student outputs, labels)."""
 
 
+@contextlib.contextmanager
+def in_float64() -> Iterator[None]:
+    """Float64 at full precision inside, whatever the caller's setting and transformation; nothing changed outside."""
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        yield
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One instance of the theorem, in float64. Make it with `problem`, inside `jax.enable_x64(True)`.
+    """One instance of the theorem, in float64. Make it with `problem`, inside `in_float64()`.
 
     Attributes:
         f: `f(params, x) -> outputs [batch, n]`.
@@ -99,19 +109,17 @@ def problem(
     selected_loss = losses.imitation(imitation_loss) if isinstance(imitation_loss, str) else imitation_loss
     loss = selected_loss
     if logits is not None:
-        selected = logits if isinstance(logits, slice) else np.asarray(logits, np.int64)
-        chosen = np.arange(z.shape[1])
-        try:
-            chosen = chosen[selected]
-        except IndexError as error:
-            raise ValueError(f"logits {logits} are not among the {z.shape[1]} outputs of f") from error
-        if not chosen.size:
-            raise ValueError(f"logits {logits} select none of the {z.shape[1]} outputs of f")
+        chosen = selection(logits, z.shape[1])
         loss, z = _restricted(selected_loss, chosen), z[:, chosen]
     example = loss(f(params, few), f(params, few))
     if jnp.shape(example) != z.shape[:1]:
         raise ValueError(f"imitation_loss must return one value an example, {z.shape[:1]}, got {jnp.shape(example)}")
     return Problem(f, params, teacher_loss, inputs, loss, selected_loss, z, batch_size)
+
+
+def no_loss(_: Params) -> jax.Array:
+    """The teacher's loss of a problem that has none."""
+    return jnp.zeros(())
 
 
 def float64_params(argument: str, params: Params) -> Params:
@@ -136,6 +144,74 @@ def float64_params(argument: str, params: Params) -> Params:
         if not np.isfinite(array.astype(np.float64)).all():
             raise ValueError(f"{name} is not finite")
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), params)
+
+
+def selection(logits: Logits, outputs: int) -> np.ndarray:
+    """Indices of the outputs that `logits` selects.
+
+    Raises:
+        ValueError: where it selects none, or one that is not there.
+    """
+    selected = slice(None) if logits is None else logits if isinstance(logits, slice) else np.asarray(logits, np.int64)
+    try:
+        chosen = np.arange(outputs)[selected]
+    except IndexError as error:
+        raise ValueError(f"logits {logits} are not among the {outputs} outputs") from error
+    if not chosen.size:
+        raise ValueError(f"logits {logits} select none of the {outputs} outputs")
+    return chosen
+
+
+def like_params(argument: str, tree: Params, params: Params) -> Params:
+    """A pytree like `params` in float64.
+
+    Raises:
+        ValueError: naming the argument, where it is none.
+    """
+    tree = float64_params(argument, tree)
+    structures: list[Any] = [jax.tree.structure(each) for each in (tree, params)]
+    if structures[0] != structures[1] or jax.tree.map(np.shape, tree) != jax.tree.map(np.shape, params):
+        raise ValueError(f"{argument} must have the structure and shapes of params")
+    return tree
+
+
+def require_positive(argument: str, value: float) -> None:
+    """Refuse a size that is not positive and finite.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{argument} must be positive and finite, got {value}")
+
+
+def teacher_direction(given: Problem) -> Params:
+    """`d_T = -grad L_T(theta)`.
+
+    Raises:
+        ValueError: where it is not finite.
+    """
+    d_teacher = jax.jit(lambda theta: teacher_update(given.teacher_loss, theta))(given.params)
+    if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(d_teacher)):
+        raise ValueError("the gradient of teacher_loss is not finite at params")
+    return d_teacher
+
+
+def student_directions(given: Problem, d_teacher: Params) -> Callable[[float], Params]:
+    """`d_S(eps) / eps` as a function of eps, compiled once; at 0 it is the limit `G d_T`."""
+    f, loss, batch_size = given.f, given.imitation_loss, given.batch_size
+
+    @jax.jit
+    def speed(theta: Params, d: Params, inputs: Any) -> jax.Array:
+        return first_order(f, theta, d, inputs, loss, batch_size=batch_size).velocity
+
+    velocity = speed(given.params, d_teacher, given.inputs)
+
+    @jax.jit
+    def direction(theta: Params, d: Params, inputs: Any, epsilon: jax.Array) -> Params:
+        return student_direction(f, theta, d, epsilon, inputs, loss, velocity=velocity, batch_size=batch_size)
+
+    return lambda epsilon: direction(given.params, d_teacher, given.inputs, jnp.float64(epsilon))
 
 
 def _input_leaf(x: Any) -> jax.Array:

@@ -18,6 +18,13 @@ from sublim_theory.protocols import Apply, Params, PerExampleLoss
 ROUNDING = 1e-12
 """Gradients at z = y below this, relative to the outputs, are rounding."""
 
+SMALL_STEP = 1e-4
+"""Root mean square change of the outputs below which updates are integrated along the path: there the difference of
+nearly equal outputs has lost four digits or more, and the quadrature is exact to rounding."""
+
+SMALL_CHANGE = 1e-6
+"""Change of a function, relative to its value, below which the difference of two values has lost digits."""
+
 TeacherLoss = Callable[[Params], jax.Array]
 """`teacher_loss(params) -> scalar`: any differentiable function of the parameters."""
 
@@ -116,6 +123,49 @@ def student_update_along_path(
     return mean_over_inputs(total, inputs, batch_size)
 
 
+def student_direction(
+    f: Apply,
+    params: Params,
+    d_teacher: Params,
+    epsilon: float | jax.Array,
+    inputs: Any,
+    imitation_loss: PerExampleLoss,
+    *,
+    velocity: float | jax.Array,
+    student_params: Params | None = None,
+    batch_size: int | None = None,
+) -> Params:
+    """`d_S(eps) / eps`, in the form that keeps its digits: along the path up to `SMALL_STEP`, the plain one beyond.
+
+    Args:
+        f: as in `student_update`.
+        params: the teacher's initialisation theta.
+        d_teacher: the teacher's update d_T.
+        epsilon: size of the teacher's step; 0 gives `G d_T`.
+        inputs: as in `student_update`.
+        imitation_loss: as in `student_update`.
+        velocity: how fast the outputs move with eps; see `FirstOrder`.
+        student_params: the student's initialisation, if it is another one. The form is then the plain one throughout.
+        batch_size: inputs at a time; all unless given.
+
+    Returns:
+        A pytree like `params`.
+    """
+    epsilon = jnp.asarray(epsilon)  # so that 1 / 0 is no error in the branch that is not taken
+    start = params if student_params is None else student_params
+
+    def plain() -> Params:
+        teacher = trees.axpy(epsilon, d_teacher, params)
+        return trees.scale(
+            1 / epsilon, student_update(f, start, teacher, inputs, imitation_loss, batch_size=batch_size)
+        )
+
+    def along_path() -> Params:
+        return student_update_along_path(f, params, d_teacher, epsilon, inputs, imitation_loss, batch_size=batch_size)
+
+    return plain() if student_params is not None else jax.lax.cond(epsilon * velocity <= SMALL_STEP, along_path, plain)
+
+
 def change_along(function: TeacherLoss, params: Params, step: Params) -> jax.Array:
     """`function(params + step) - function(params)`, also where the two agree in nearly all digits.
 
@@ -124,7 +174,7 @@ def change_along(function: TeacherLoss, params: Params, step: Params) -> jax.Arr
     """
     before = function(params)
     difference = function(trees.axpy(1, step, params)) - before
-    little = 1e-6 * jnp.abs(before)
+    little = SMALL_CHANGE * jnp.abs(before)
 
     def integral() -> jax.Array:
         def slope(node: jax.Array) -> jax.Array:

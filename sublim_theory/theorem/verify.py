@@ -20,22 +20,21 @@ from sublim_theory import trees
 from sublim_theory.protocols import Apply, Params
 from sublim_theory.theorem.alignment import FirstOrder, by_layer, first_order
 from sublim_theory.theorem.hypotheses import Hypotheses, check_loss
-from sublim_theory.theorem.problem import ImitationLoss, Logits, Problem, float64_params, problem
-from sublim_theory.theorem.report import DIFFERENT, ORTHOGONAL, TRANSFER, TheoremReport
-from sublim_theory.theorem.updates import (
-    TeacherLoss,
-    change_along,
-    student_update,
-    student_update_along_path,
-    teacher_update,
+from sublim_theory.theorem.problem import (
+    ImitationLoss,
+    Logits,
+    Problem,
+    in_float64,
+    like_params,
+    problem,
+    require_positive,
+    teacher_direction,
 )
+from sublim_theory.theorem.report import DIFFERENT, ORTHOGONAL, TRANSFER, TheoremReport
+from sublim_theory.theorem.updates import TeacherLoss, change_along, student_direction
 
 EPSILONS = tuple(10.0**-k for k in range(9, -1, -1))
 """Sizes of the teacher's step that are tried unless others are given: 1e-9, 1e-8, ..., 1."""
-
-SMALL_STEP = 1e-4
-"""Root mean square change of the outputs below which updates are integrated along the path: there the difference of
-nearly equal outputs has lost four digits or more, and the quadrature is exact to rounding."""
 
 LAW = 0.1
 """Relative remainder at the smallest eps above which the student does not follow the first-order law. Under the
@@ -93,25 +92,21 @@ def verify(
     sizes = sorted({float(epsilon) for epsilon in epsilons})
     if not sizes or not all(size > 0 and math.isfinite(size) for size in sizes):
         raise ValueError(f"epsilons must be positive and finite, at least one of them; got {list(epsilons)}")
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise ValueError(f"alpha must be positive and finite, got {alpha}")
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_matmul_precision("highest"):
+    require_positive("alpha", alpha)
+    with in_float64():
         given = problem(
             f, params, teacher_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size
         )
         student = None
         if student_params is not None:
-            student = float64_params("student_params", student_params)
-            _require_same_shapes(given.params, student)
+            student = like_params("student_params", student_params, given.params)
             if all(jax.tree.leaves(jax.tree.map(np.array_equal, given.params, student))):
                 student = None
         return _verify(given, sizes, alpha, student)
 
 
 def _verify(given: Problem, epsilons: list[float], alpha: float, student: Params | None) -> TheoremReport:
-    d_teacher = jax.jit(lambda theta: teacher_update(given.teacher_loss, theta))(given.params)
-    if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(d_teacher)):
-        raise ValueError("the gradient of teacher_loss is not finite at params")
+    d_teacher = teacher_direction(given)
 
     def law(theta: Params, d: Params, inputs: Any) -> tuple[FirstOrder, dict[str, jax.Array], jax.Array]:
         result = first_order(given.f, theta, d, inputs, given.imitation_loss, batch_size=given.batch_size)
@@ -190,22 +185,20 @@ def _step(
     epsilon: jax.Array,
 ) -> Step:
     """The student's step after a teacher's step of size eps, divided by eps where digits would be lost otherwise."""
-    start = theta if student is None else student
-
-    def plain() -> Params:
-        labels_from = trees.axpy(epsilon, d_teacher, theta)
-        update = student_update(given.f, start, labels_from, inputs, given.imitation_loss, batch_size=given.batch_size)
-        return trees.scale(1 / epsilon, update)
-
-    def along_path() -> Params:
-        return student_update_along_path(
-            given.f, theta, d_teacher, epsilon, inputs, given.imitation_loss, batch_size=given.batch_size
-        )
-
-    small = epsilon * first.velocity <= SMALL_STEP
-    direction = plain() if student is not None else jax.lax.cond(small, along_path, plain)  # d_S / eps
+    direction = student_direction(
+        given.f,
+        theta,
+        d_teacher,
+        epsilon,
+        inputs,
+        given.imitation_loss,
+        velocity=first.velocity,
+        student_params=student,
+        batch_size=given.batch_size,
+    )
     size = trees.norm(first.product)
     rest = trees.norm(trees.axpy(-1, first.product, direction))
+    start = theta if student is None else student
     change = change_along(given.teacher_loss, start, trees.scale(alpha * epsilon, direction))
     return Step(
         epsilon * trees.dot(direction, d_teacher),
@@ -231,9 +224,3 @@ def _slope(epsilons: list[float], remainder: Sequence[float]) -> float | None:
         return None
     x, y = np.array(points).T
     return float(np.polyfit(x, y, 1)[0])
-
-
-def _require_same_shapes(params: Params, student: Params) -> None:
-    shapes = [jax.tree.map(np.shape, tree) for tree in (params, student)]
-    if jax.tree.structure(params) != jax.tree.structure(student) or shapes[0] != shapes[1]:
-        raise ValueError("student_params must have the structure and shapes of params")

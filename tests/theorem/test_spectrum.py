@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy import special
 
-from sublim_theory.theorem import spectrum
+from sublim_theory.theorem import spectrum, transfer
 
 EXACT = 1e-10
 TARGET = np.random.default_rng(7).normal(size=(5, 4))
@@ -202,7 +202,7 @@ def test_trace_is_estimated_where_there_are_many_parameters(params, inputs):
 
 
 def test_distribution_of_the_teachers_update(params, inputs, oracle):
-    found = spectrum.spectral_distribution(f, params, inputs, teacher_loss=teacher_loss, steps=5)
+    found = transfer.spectral_distribution(f, params, inputs, teacher_loss=teacher_loss, steps=5)
     values, weights = np.array(found.values), np.array(found.weights)
     shares = (oracle.vectors.T @ oracle.d) ** 2 / (oracle.d @ oracle.d)
     assert len(values) == 5
@@ -219,7 +219,7 @@ def test_distribution_of_the_teachers_update(params, inputs, oracle):
 
 def test_distribution_in_full(params, inputs, oracle):
     """Carried to the end it is the measure itself: 18 eigenvalues and the null space, each once."""
-    found = spectrum.spectral_distribution(f, params, inputs, teacher_loss=teacher_loss, steps=36)
+    found = transfer.spectral_distribution(f, params, inputs, teacher_loss=teacher_loss, steps=36)
     shares = (oracle.vectors.T @ oracle.d) ** 2 / (oracle.d @ oracle.d)
     values, weights = np.array(found.values), np.array(found.weights)
     assert found.residual == 0
@@ -232,7 +232,7 @@ def test_distribution_in_full(params, inputs, oracle):
 
 
 def test_distribution_of_an_eigenvector_and_of_a_null_vector(params, inputs, oracle):
-    top = spectrum.spectral_distribution(f, params, inputs, direction=oracle.tree(3 * oracle.vectors[:, -1]))
+    top = transfer.spectral_distribution(f, params, inputs, direction=oracle.tree(3 * oracle.vectors[:, -1]))
     assert top.residual == 0
     assert top.values == pytest.approx((oracle.values[-1],), rel=EXACT)
     assert top.weights == pytest.approx((1.0,))
@@ -240,7 +240,7 @@ def test_distribution_of_an_eigenvector_and_of_a_null_vector(params, inputs, ora
 
     unseen = jax.tree.map(np.zeros_like, params)
     unseen["head"][1][:] = 1  # all four logits alike: a softmax does not see it
-    null = spectrum.spectral_distribution(f, params, inputs, direction=unseen)
+    null = transfer.spectral_distribution(f, params, inputs, direction=unseen)
     assert max(np.abs(null.values)) < 1e-12
     assert null.rayleigh_quotient == pytest.approx(0, abs=1e-12)
 
@@ -251,7 +251,7 @@ def test_lanczos_on_any_matrix(order, steps, rank, seed):
     random = np.random.default_rng(seed)
     factor = random.normal(size=(order, min(rank, order)))
     matrix, start = factor @ factor.T, random.normal(size=order)
-    diagonal, beside, residual = spectrum.lanczos(matrix.dot, start, steps)
+    diagonal, beside, residual = transfer.lanczos(matrix.dot, start, steps)
     assert len(diagonal) == len(beside) + 1 <= min(order, steps)
     values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
     scale = np.linalg.norm(matrix, 2) or 1.0
@@ -267,7 +267,7 @@ def test_lanczos_on_any_matrix(order, steps, rank, seed):
 
 
 def test_transfer_ratio(params, inputs, oracle):
-    found = spectrum.transfer_ratio(f, params, inputs, teacher_loss=teacher_loss, alpha=0.5)
+    found = transfer.transfer_ratio(f, params, inputs, teacher_loss=teacher_loss, alpha=0.5)
     assert found.ratio == pytest.approx(0.5 * (oracle.d @ oracle.g @ oracle.d) / (oracle.d @ oracle.d), rel=EXACT)
     assert found.bound == pytest.approx(0.5 * oracle.values[-1], rel=EXACT)
     assert found.largest_eigenvalue == pytest.approx(oracle.values[-1], rel=EXACT)
@@ -288,7 +288,7 @@ def test_transfer_ratio(params, inputs, oracle):
 
 @pytest.mark.usefixtures("iterated")
 def test_transfer_ratio_of_the_top_eigenvector_is_its_bound(params, inputs, oracle):
-    found = spectrum.transfer_ratio(f, params, inputs, direction=oracle.tree(oracle.vectors[:, -1]))
+    found = transfer.transfer_ratio(f, params, inputs, direction=oracle.tree(oracle.vectors[:, -1]))
     assert found.ratio == pytest.approx(found.bound, rel=EXACT)
 
 
@@ -303,23 +303,23 @@ def test_coverage(params, inputs, oracle):
 
     target = oracle.tree(other)
 
-    limit = spectrum.coverage(f, params, inputs, target, teacher_loss=teacher_loss)
+    limit = transfer.coverage(f, params, inputs, target, teacher_loss=teacher_loss)
     assert limit == pytest.approx(cosine(oracle.g @ oracle.d, other), rel=EXACT)
     # The trained teacher's labels: the teacher has moved by the displacement itself.
-    trained = spectrum.coverage(f, params, inputs, target, epsilon=1.0)
+    trained = transfer.coverage(f, params, inputs, target, epsilon=1.0)
     assert trained == pytest.approx(cosine(oracle.student_kl(other, 1.0), other), rel=EXACT)
     assert abs(trained - cosine(oracle.g @ other, other)) > 1e-2, "and that is not the limit"
     # At a small eps, where the plain form has lost its digits, the limit.
-    small = spectrum.coverage(f, params, inputs, target, direction=oracle.tree(oracle.d), epsilon=1e-13)
+    small = transfer.coverage(f, params, inputs, target, direction=oracle.tree(oracle.d), epsilon=1e-13)
     assert small == pytest.approx(limit, rel=1e-9)
     # A displacement that the student's update does not see.
     image = oracle.g @ oracle.d
     across = other - image * (image @ other) / (image @ image)
-    assert abs(spectrum.coverage(f, params, inputs, oracle.tree(across), teacher_loss=teacher_loss)) < 1e-12
+    assert abs(transfer.coverage(f, params, inputs, oracle.tree(across), teacher_loss=teacher_loss)) < 1e-12
 
 
 def test_coverage_of_a_student_that_does_not_move(params, inputs, oracle):
-    assert spectrum.coverage(f, params, inputs, oracle.tree(oracle.d), logits=[3]) == 0.0
+    assert transfer.coverage(f, params, inputs, oracle.tree(oracle.d), logits=[3]) == 0.0
 
 
 # Arguments and global state
@@ -337,25 +337,25 @@ def asymmetric(z, y):
         (lambda p, x: spectrum.extreme_eigenvalues(f, p, x, imitation_loss=asymmetric), "not symmetric"),
         (lambda p, x: spectrum.extreme_eigenvalues(f, p, x[:0]), "inputs are empty"),
         (lambda p, x: spectrum.trace(f, p, x, samples=1), "samples must be at least 2"),
-        (lambda p, x: spectrum.spectral_distribution(f, p, x), "either teacher_loss or direction"),
+        (lambda p, x: transfer.spectral_distribution(f, p, x), "either teacher_loss or direction"),
         (
-            lambda p, x: spectrum.spectral_distribution(f, p, x, teacher_loss=teacher_loss, direction=p),
+            lambda p, x: transfer.spectral_distribution(f, p, x, teacher_loss=teacher_loss, direction=p),
             "either teacher_loss or direction",
         ),
-        (lambda p, x: spectrum.spectral_distribution(f, p, x, direction=p, steps=0), "steps must be at least 1"),
+        (lambda p, x: transfer.spectral_distribution(f, p, x, direction=p, steps=0), "steps must be at least 1"),
         (
-            lambda p, x: spectrum.spectral_distribution(f, p, x, direction=jax.tree.map(np.zeros_like, p)),
+            lambda p, x: transfer.spectral_distribution(f, p, x, direction=jax.tree.map(np.zeros_like, p)),
             "direction is zero",
         ),
-        (lambda p, x: spectrum.transfer_ratio(f, p, x, direction={"hidden": p["hidden"]}), "direction must have"),
-        (lambda p, x: spectrum.transfer_ratio(f, p, x, direction=p, alpha=-1), "alpha must be positive"),
-        (lambda p, x: spectrum.transfer_ratio(f, p, x, teacher_loss=lambda p: 0 * p["head"][1][0]), "is zero"),
+        (lambda p, x: transfer.transfer_ratio(f, p, x, direction={"hidden": p["hidden"]}), "direction must have"),
+        (lambda p, x: transfer.transfer_ratio(f, p, x, direction=p, alpha=-1), "alpha must be positive"),
+        (lambda p, x: transfer.transfer_ratio(f, p, x, teacher_loss=lambda p: 0 * p["head"][1][0]), "is zero"),
         (
-            lambda p, x: spectrum.transfer_ratio(f, p, x, teacher_loss=lambda p: jnp.sqrt(0 * p["head"][1][0])),
+            lambda p, x: transfer.transfer_ratio(f, p, x, teacher_loss=lambda p: jnp.sqrt(0 * p["head"][1][0])),
             "gradient of teacher_loss is not finite",
         ),
-        (lambda p, x: spectrum.coverage(f, p, x, p["head"]), "displacement must have"),
-        (lambda p, x: spectrum.coverage(f, p, x, p, epsilon=0.0), "epsilon must be positive"),
+        (lambda p, x: transfer.coverage(f, p, x, p["head"]), "displacement must have"),
+        (lambda p, x: transfer.coverage(f, p, x, p, epsilon=0.0), "epsilon must be positive"),
     ],
 )
 def test_wrong_arguments_are_named(params, inputs, call, message):
@@ -372,7 +372,7 @@ def test_inside_the_callers_jit(params, inputs, oracle):
 
     @jax.jit
     def caller(x):
-        seen.append(spectrum.transfer_ratio(f, params, inputs, direction=direction))
+        seen.append(transfer.transfer_ratio(f, params, inputs, direction=direction))
         return x + 1
 
     assert caller(jnp.zeros(2)).dtype == np.float32

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from sublim_theory.theorem import step_size
+from sublim_theory.theorem import largest_step, step_size
 from sublim_theory.theorem.hypotheses import offset_loss
+from sublim_theory.theorem.relu import _sign_changes, relu_certificate
 
 EXACT = 1e-10
 CURVATURE = 3.0
@@ -193,7 +194,7 @@ def test_largest_alpha_on_a_quadratic(student, sizes):
 
 def test_largest_alpha_up_to_the_limit():
     """`-theta` falls without end."""
-    found = step_size.largest_alpha(wave, THETA, lambda p: -p[0], X, imitation_loss="squared_error", limit=7.0)
+    found = largest_step.largest_alpha(wave, THETA, lambda p: -p[0], X, imitation_loss="squared_error", limit=7.0)
     assert (found.lower, found.upper, found.limit) == (7.0, math.inf, 7.0)
     assert "up to the limit 7" in str(found)
 
@@ -207,7 +208,7 @@ THETA, X = np.array([0.3]), np.array([[1.0], [2.0]])
 
 
 def search_eps(teacher_loss=lambda p: -p[0], **options):
-    return step_size.largest_epsilon(wave, THETA, teacher_loss, X, **{"imitation_loss": "squared_error", **options})
+    return largest_step.largest_epsilon(wave, THETA, teacher_loss, X, **{"imitation_loss": "squared_error", **options})
 
 
 def test_largest_epsilon_where_it_is_known():
@@ -227,14 +228,14 @@ def test_largest_epsilon_where_it_is_known():
 
 
 def test_largest_epsilon_up_to_the_limit_and_not_even_the_smallest():
-    linear = step_size.largest_epsilon(
+    linear = largest_step.largest_epsilon(
         lambda p, x: p * x, THETA, lambda p: -p[0], X, imitation_loss="squared_error", limit=1e3
     )
     assert (linear.lower, linear.upper) == (1e3, math.inf)
     # Negative control: a loss without its minimum at z = y.
     wrong = search_eps(lambda p: p[0], imitation_loss=offset_loss)
     assert wrong.lower is None
-    assert wrong.upper == wrong.smallest == step_size.SMALLEST_EPSILON
+    assert wrong.upper == wrong.smallest == largest_step.SMALLEST_EPSILON
     assert "not even at epsilon = 1e-09" in str(wrong)
 
 
@@ -320,7 +321,7 @@ def scanned_kink(layers, direction, x, high, points=4000):
 @pytest.mark.parametrize("seed", range(3))
 def test_polynomial_is_the_students_update_up_to_the_kink(seed):
     layers, direction, x = network(seed)
-    found = step_size.relu_certificate(layers, x, direction=direction)
+    found = relu_certificate(layers, x, direction=direction)
     assert len(found.coefficients) == 5, "four layers: degree 4"
     assert found.coefficients[0] == 0
     assert found.first_kink == pytest.approx(scanned_kink(layers, direction, x, 2 * found.first_kink), rel=1e-9)
@@ -337,7 +338,7 @@ def test_polynomial_is_the_students_update_up_to_the_kink(seed):
 
 def test_layers_units_and_inputs_of_the_kink():
     layers, direction, x = network(0)
-    found = step_size.relu_certificate(layers, x, direction=direction)
+    found = relu_certificate(layers, x, direction=direction)
     layer, unit, example = found.kink_at
     sign = []
     for epsilon in found.first_kink * np.array([1 - 1e-9, 1 + 1e-9]):
@@ -353,11 +354,11 @@ def test_layers_units_and_inputs_of_the_kink():
 
 def test_batches_weights_and_a_choice_of_logits():
     layers, direction, x = network(4)
-    whole = step_size.relu_certificate(layers, x, direction=direction)
-    parts = step_size.relu_certificate(layers, x, direction=direction, batch_size=2)
+    whole = relu_certificate(layers, x, direction=direction)
+    parts = relu_certificate(layers, x, direction=direction, batch_size=2)
     assert (parts.first_kink, parts.kink_at) == (whole.first_kink, whole.kink_at)
     assert parts.coefficients == pytest.approx(whole.coefficients, rel=1e-13)
-    one = step_size.relu_certificate(layers, x, direction=direction, logits=[1], weights=[3.0])
+    one = relu_certificate(layers, x, direction=direction, logits=[1], weights=[3.0])
     epsilon = 0.5 * whole.first_kink
     assert one.alignment(epsilon) == pytest.approx(direct(layers, direction, x, epsilon, np.array([0, 3])), rel=EXACT)
 
@@ -368,10 +369,10 @@ def test_direction_of_a_teacher_loss():
     def loss(theta):
         return jnp.mean(jnp.square(relu(theta, jnp.asarray(x[:2])) - 1)) + 0.1 * jnp.sum(theta[0][0] ** 3)
 
-    found = step_size.relu_certificate(layers, x, teacher_loss=loss)
+    found = relu_certificate(layers, x, teacher_loss=loss)
     with jax.enable_x64(True):
         d = jax.tree.map(lambda g: -np.asarray(g), jax.jit(jax.grad(loss))(jax.tree.map(jnp.asarray, layers)))
-    again = step_size.relu_certificate(layers, x, direction=d)
+    again = relu_certificate(layers, x, direction=d)
     assert found.coefficients == pytest.approx(again.coefficients, rel=1e-12)
     assert found.first_kink == pytest.approx(again.first_kink, rel=1e-12)
     epsilon = 0.9 * found.first_kink
@@ -389,7 +390,7 @@ def test_any_network(seed, hidden, batch, size):
     """Numpy alone: no kink below the first on a grid, a change just beyond it, and the sign that is certified."""
     layers, direction, x = network(seed, (2, *hidden, 2), batch)
     direction = [(size * dk, size * db) for dk, db in direction]
-    found = step_size.relu_certificate(layers, x, direction=direction)
+    found = relu_certificate(layers, x, direction=direction)
     high = min(found.first_kink, 1e3 / size)
     z, start = forward(layers, x) if hidden else (x @ layers[0][0] + layers[0][1], np.zeros(0))
     # J d_T from a step of complex size: exact, and of no shared code.
@@ -421,7 +422,7 @@ def one_unit(d_kernel, d_head):
     """`v relu(w x)` at v = w = x = 1: `J d_T = d_w + d_v`, and `y_2 = d_v d_w`."""
     layers = [(np.ones((1, 1)), np.zeros(1)), (np.ones((1, 1)), np.zeros(1))]
     direction = [(np.full((1, 1), d_kernel), np.zeros(1)), (np.full((1, 1), d_head), np.zeros(1))]
-    return step_size.relu_certificate(layers, np.ones((1, 1)), direction=direction)
+    return relu_certificate(layers, np.ones((1, 1)), direction=direction)
 
 
 def test_a_sign_that_changes_before_any_kink():
@@ -457,7 +458,7 @@ def test_a_sign_certified_on_the_half_line():
 def test_dead_units_are_exactly_orthogonal():
     layers = [(np.ones((1, 2)), np.full(2, -5.0)), (np.ones((2, 1)), np.zeros(1))]
     direction = [(np.ones((1, 2)), np.ones(2)), (np.ones((2, 1)), np.zeros(1))]
-    found = step_size.relu_certificate(layers, np.ones((3, 1)), direction=direction)
+    found = relu_certificate(layers, np.ones((3, 1)), direction=direction)
     assert found.coefficients == (0.0, 0.0, 0.0)
     assert found.first_kink == pytest.approx(2)  # 1 - 5 + 2 eps
     assert (found.holds, found.margin) == (True, None)
@@ -468,10 +469,10 @@ def test_a_unit_at_its_kink_certifies_nothing_if_it_switches_on():
     layers, direction, _ = network(0)
     layers[0] = (layers[0][0], np.zeros(6))
     up, down = ([(direction[0][0], sign * np.ones(6)), *direction[1:]] for sign in (1, -1))
-    found = step_size.relu_certificate(layers, np.zeros((1, 3)), direction=up)
+    found = relu_certificate(layers, np.zeros((1, 3)), direction=up)
     assert (found.first_kink, found.certified_up_to, found.holds) == (0.0, 0.0, False)
     assert str(found).startswith("nothing is certified")
-    assert step_size.relu_certificate(layers, np.zeros((1, 3)), direction=down).first_kink > 0
+    assert relu_certificate(layers, np.zeros((1, 3)), direction=down).first_kink > 0
 
 
 @given(st.lists(st.floats(0.1, 5).map(lambda s: round(s, 1)), min_size=1, max_size=4, unique=True), st.booleans())
@@ -480,9 +481,9 @@ def test_sign_changes_of_a_polynomial_with_known_roots(roots, touching):
     polynomial = np.polynomial.Polynomial.fromroots(roots) * np.polynomial.Polynomial([1, 1, 1])
     if touching:
         polynomial *= np.polynomial.Polynomial.fromroots([7, 7])
-    found = step_size._sign_changes(polynomial.coef, 6.0)
+    found = _sign_changes(polynomial.coef, 6.0)
     assert found == pytest.approx(sorted(roots), rel=1e-8)
-    assert step_size._sign_changes(polynomial.coef, min(roots) / 2) == []
+    assert _sign_changes(polynomial.coef, min(roots) / 2) == []
 
 
 # Arguments and global state
@@ -495,25 +496,25 @@ def test_sign_changes_of_a_polynomial_with_known_roots(roots, touching):
         (lambda p, x: guaranteed(p, x, points=1), "points must be at least 2"),
         (lambda p, x: guaranteed(p, x, limit=0), "limit must be positive"),
         (lambda p, x: guaranteed(p, x, lambda p: p[0][1]), "teacher_loss must return a scalar"),
-        (lambda p, x: step_size.largest_alpha(f, p, bowl, x, epsilon=0), "epsilon must be positive"),
-        (lambda p, x: step_size.largest_alpha(f, p, bowl, x, growth=1), "growth must be above 1"),
-        (lambda p, x: step_size.largest_alpha(f, p, bowl, x, smallest=2, limit=1), "smallest must not exceed limit"),
-        (lambda p, x: step_size.largest_epsilon(f, p, bowl, x, alpha=-1), "alpha must be positive"),
-        (lambda p, x: step_size.largest_epsilon(f, p, bowl, x, tolerance=0), "tolerance must lie"),
+        (lambda p, x: largest_step.largest_alpha(f, p, bowl, x, epsilon=0), "epsilon must be positive"),
+        (lambda p, x: largest_step.largest_alpha(f, p, bowl, x, growth=1), "growth must be above 1"),
+        (lambda p, x: largest_step.largest_alpha(f, p, bowl, x, smallest=2, limit=1), "smallest must not exceed limit"),
+        (lambda p, x: largest_step.largest_epsilon(f, p, bowl, x, alpha=-1), "alpha must be positive"),
+        (lambda p, x: largest_step.largest_epsilon(f, p, bowl, x, tolerance=0), "tolerance must lie"),
         (lambda p, x: step_size.step_sizes(f, p, bowl, x, epsilon=math.nan), "epsilon must be positive"),
-        (lambda p, x: step_size.relu_certificate(p, x), "either teacher_loss or direction"),
-        (lambda p, x: step_size.relu_certificate(p, x[:, :2], direction=p), r"inputs must be finite, \[inputs >= 1, 3"),
-        (lambda p, x: step_size.relu_certificate(p, x, direction=p, batch_size=0), "batch_size must be at least 1"),
-        (lambda p, x: step_size.relu_certificate(p, x, direction=p[:1]), "direction must have the shapes"),
-        (lambda p, x: step_size.relu_certificate([p[0], p[0]], x, direction=p), r"layers\[1\] must be"),
-        (lambda p, x: step_size.relu_certificate([], x, direction=p), "layers has no layers"),
-        (lambda p, x: step_size.relu_certificate({"a": 1}, x, direction=p), "layers must be a list"),
-        (lambda p, x: step_size.relu_certificate(p, x, direction=p, logits=[5]), "logits .* not among the 3"),
-        (lambda p, x: step_size.relu_certificate(p, x, direction=p, weights=[1.0]), "weights must be 3"),
-        (lambda p, x: step_size.relu_certificate(p, x, direction=p, weights=[1, -1, 1]), "weights must be 3"),
-        (lambda p, x: step_size.relu_certificate(p, x, teacher_loss=lambda p: p[0][1]), "must return a scalar"),
+        (lambda p, x: relu_certificate(p, x), "either teacher_loss or direction"),
+        (lambda p, x: relu_certificate(p, x[:, :2], direction=p), r"inputs must be finite, \[inputs >= 1, 3"),
+        (lambda p, x: relu_certificate(p, x, direction=p, batch_size=0), "batch_size must be at least 1"),
+        (lambda p, x: relu_certificate(p, x, direction=p[:1]), "direction must have the shapes"),
+        (lambda p, x: relu_certificate([p[0], p[0]], x, direction=p), r"layers\[1\] must be"),
+        (lambda p, x: relu_certificate([], x, direction=p), "layers has no layers"),
+        (lambda p, x: relu_certificate({"a": 1}, x, direction=p), "layers must be a list"),
+        (lambda p, x: relu_certificate(p, x, direction=p, logits=[5]), "logits .* not among the 3"),
+        (lambda p, x: relu_certificate(p, x, direction=p, weights=[1.0]), "weights must be 3"),
+        (lambda p, x: relu_certificate(p, x, direction=p, weights=[1, -1, 1]), "weights must be 3"),
+        (lambda p, x: relu_certificate(p, x, teacher_loss=lambda p: p[0][1]), "must return a scalar"),
         (
-            lambda p, x: step_size.relu_certificate(p, x, teacher_loss=lambda p: jnp.sqrt(0 * p[0][1][0])),
+            lambda p, x: relu_certificate(p, x, teacher_loss=lambda p: jnp.sqrt(0 * p[0][1][0])),
             "gradient of teacher_loss.* is not finite",
         ),
     ],
