@@ -153,6 +153,13 @@ def gauss_newton(params, x, activation, loss):
     return np.einsum("bip,bij,bjq->pq", j, m, j, optimize=True) / len(x)
 
 
+def coefficient(params, x, activation, loss, direction):
+    """`A = E v^T M v` with `v = J d`, without forming G."""
+    v = jacobian(params, x, activation) @ direction
+    m = LOSSES[loss][1](outputs(params, x, activation))
+    return np.mean(np.einsum("bi,bij,bj->b", v, m, v))
+
+
 def trait_loss(params, x, labels, activation, classes):
     """Mean cross-entropy of the class logits."""
     z = outputs(params, x, activation)[:, :classes]

@@ -1,0 +1,103 @@
+"""Fact 3: "Only differentiability of theta -> f_theta(x) at theta^0 along d_T is needed, so ReLU qualifies at a generic
+theta^0 on finitely many inputs (no pre-activation exactly 0). The O(eps^2) rate holds until the first kink is crossed:
+on wide ReLU nets the relative remainder falls only like about eps^(1/2) over a range of eps, then drops. Assert slope 2
+with tanh or GELU; for ReLU assert the sign and the limit."
+
+On a kink, a pre-activation of exactly 0, the lemma fails: the control.
+"""
+
+import jax
+import numpy as np
+import oracle
+import pytest
+from instances import SMALL, along_path, instance, law, plain
+
+from sublim_theory.theorem import verify
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+WIDE = (4, 400, 5)
+each = pytest.mark.parametrize(("widths", "loss"), [(None, "kl"), (None, "squared_error"), (WIDE, "squared_error")])
+
+
+def relu(widths, seed=0):
+    return instance("relu", seed) if widths is None else instance("relu", seed, widths, 40)
+
+
+@each
+def test_sign_is_right_at_every_small_eps(widths, loss):
+    for seed in range(10):
+        it = relu(widths, seed)
+        assert np.all(along_path("relu", loss, it.params, it.d_teacher, SMALL, it.inputs) @ it.d_teacher > 0)
+
+
+@each
+def test_limit_is_the_first_order_vector(widths, loss):
+    for seed in range(10):
+        it = relu(widths, seed)
+        first, _ = law("relu", loss, it.params, it.d_teacher, it.inputs)
+        update = along_path("relu", loss, it.params, it.d_teacher, SMALL, it.inputs)
+        assert oracle.error(update[-1], first.product) <= 1e-9
+
+
+def test_definition_agrees_with_the_oracle_on_both_sides_of_a_kink():
+    it = relu(WIDE)
+    measured = plain("relu", "squared_error", it.params, it.params, it.d_teacher, [1e-2, 1.0, 10.0], it.inputs)
+    for epsilon, update in zip([1e-2, 1.0, 10.0], measured, strict=True):
+        teacher = oracle.moved(it.params, epsilon, it.d_teacher)
+        assert (
+            oracle.error(update, oracle.student_update(it.params, teacher, it.inputs, "relu", "squared_error")) < 1e-10
+        )
+    before, after = (oracle.forward(oracle.moved(it.params, e, it.d_teacher), it.inputs, "relu")[1][0] for e in (0, 1))
+    assert np.any(np.sign(before) != np.sign(after))
+
+
+def test_verify_holds():
+    it = relu(None)
+    report = verify(it.f, it.params, it.teacher_loss, it.inputs, epsilons=(1e-12, 1e-9, 1e-6, 1e-3))
+    report.require()
+    assert report.branch == "transfer"
+    assert report.largest_epsilon_verified == 1e-3
+
+
+# Negative controls
+
+
+def test_the_rate_of_smooth_networks_is_not_asserted_because_it_fails_across_kinks():
+    """Along a direction that crosses many kinks on its way, no decade but the last need have the slope 2."""
+    it = relu(WIDE)
+    d = np.random.default_rng(0).normal(size=len(it.d_teacher))
+    epsilons = 10.0 ** -np.arange(-1, 5)
+    product = law("relu", "squared_error", it.params, d, it.inputs)[0].product
+    updates = plain("relu", "squared_error", it.params, it.params, d, epsilons, it.inputs)
+    rest = np.linalg.norm(updates - epsilons[:, None] * product, axis=1)
+    slopes = np.diff(np.log(rest)) / np.diff(np.log(epsilons))
+    assert np.sum(np.abs(slopes - 2) > 0.05) >= 3
+
+
+def unit(params, x):
+    """One ReLU unit on inputs of 0: `c + w relu(b)`."""
+    return params["c"] + params["w"] * jax.nn.relu(x + params["b"])
+
+
+def trait(params):
+    """Its update is +1 in b and c, 0 in w."""
+    return -params["b"] - params["c"]
+
+
+def one_unit(b):
+    params = {"b": b, "c": 0.0, "w": -2.0}
+    return verify(unit, params, trait, np.zeros((8, 1)), imitation_loss="squared_error", epsilons=(1e-9, 1e-6, 1e-3))
+
+
+def test_on_a_kink_the_lemma_fails():
+    """At b = 0 the teacher's output falls, by eps (1 - 2), and the student follows in c, the only parameter it sees."""
+    report = one_unit(0.0)
+    assert not report.holds
+    np.testing.assert_allclose(report.alignment, -2 * np.array(report.epsilons), rtol=1e-9)
+
+
+def test_beside_the_kink_it_holds():
+    report = one_unit(0.1)
+    report.require()
+    assert report.first_order == pytest.approx(2.0, rel=1e-12)
