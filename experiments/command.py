@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from rich.table import Table
 import figures
 from experiments import EXPERIMENTS
 from experiments.expectations import judge
+from figures.drawing import ClaimError
 from sublim_theory.cli import MISSED, UsageError, parse
 from sublim_theory.protocols import lookup
 from sublim_theory.results import Result, run_folder
@@ -39,7 +41,7 @@ def reproduce(argv: list[str]) -> int:
         argv: words of the command line after `reproduce`.
 
     Returns:
-        0 if every expectation holds, `MISSED` if one does not.
+        0 if every expectation holds, `MISSED` if one does not or the record contradicts the claim of its figure.
 
     Raises:
         UsageError: for a wrong name, option or value.
@@ -61,9 +63,14 @@ def reproduce(argv: list[str]) -> int:
         verdicts = [] if changed else judge(name, run.preset, result.conditions)
         result = dataclasses.replace(result, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
         result.save(folder)
-        pictures = figures.save(result, folder)
+        try:
+            pictures, refusal = figures.save(result, folder), None
+        except ClaimError as error:
+            pictures, refusal = [], error
         _report(result, changed, [folder / "summary.json", *pictures])
-    return 0 if all(verdict.holds for verdict in verdicts) else MISSED
+    if refusal is not None:
+        print(f"sublim: {refusal}", file=sys.stderr)
+    return 0 if refusal is None and all(verdict.holds for verdict in verdicts) else MISSED
 
 
 def list_experiments(argv: list[str]) -> int:
@@ -123,20 +130,23 @@ def _report(result: Result, changed: list[str], files: list[Path]) -> None:
     table = Table("condition", "expected", "band for this run", "produced", "verdict", title=title)
     expectations = {row["condition"]: row for row in result.expectations}
     for name, summary in result.conditions.items():
-        produced = f"{summary.mean:.4f}" + ("" if summary.ci95 is None else f" ± {summary.ci95:.4f}")
+        produced = _number(summary.mean) + ("" if summary.ci95 is None else f" ± {_number(summary.ci95)}")
         row = expectations.get(name)
         if row is None:
             table.add_row(name, "", "", produced, "")
+            continue
+        verdict = "[green]holds[/]" if row["holds"] else "[bold red]missed[/]"
+        if row["expected"] is None:
+            expected, produced = "every seed", f"at worst {_number(row['produced'])}"
         else:
-            verdict = "[green]holds[/]" if row["holds"] else "[bold red]missed[/]"
-            band = f"{row['low']:.4f} to {row['high']:.4f}"
-            table.add_row(name, f"{row['expected']:.4f} ± {row['ci95']:.4f}", band, produced, verdict)
+            expected = f"{_number(row['expected'])} ± {_number(row['ci95'])}"
+        table.add_row(name, expected, _band(row["low"], row["high"]), produced, verdict)
     console.print(table)
     if changed:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         console.print(f"No verdict: {options} differ from the preset, and expected values belong to the preset.")
     for source in dict.fromkeys(row["source"] for row in result.expectations):
-        console.print(f"Expected values: {source}.")
+        console.print(f"Expected: {source}.", soft_wrap=True)
     timing = result.provenance
     console.print(
         f"{result.wall_seconds:.1f} s in all: {timing['compile_seconds']:.1f} s to compile, "
@@ -144,3 +154,14 @@ def _report(result: Result, changed: list[str], files: list[Path]) -> None:
     )
     for path in files:
         console.print(f"wrote {shlex.quote(str(path))}", soft_wrap=True, highlight=False)
+
+
+def _band(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return f"at most {_number(high)}" if high is not None else "" if low is None else f"at least {_number(low)}"
+    return f"exactly {_number(low)}" if low == high else f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """Four decimals, an exact 0 as such, and what they would not show in powers of ten."""
+    return "0.0" if value == 0 else f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.2e}"

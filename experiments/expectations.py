@@ -1,20 +1,23 @@
-"""Expected values and verdicts: is a run's mean where an earlier sample says it should be?
+"""Expected values and verdicts: is what a run produced where a theorem or an earlier sample says it should be?
 
-An expectation is a statement about two samples of one population, not a hand-set margin. The earlier sample (the
-paper's, or a run of ours with other seeds) has mean, spread and size; the new run has its size. The band allows for
-the scatter of both means, so that all conditions of a faithful run lie inside together with probability 95%.
+There are two kinds of expectation. A *sample* is a statement about two samples of one population, not a hand-set
+margin: the earlier one (the paper's, or a run of ours with other seeds) has mean, spread and size; the new run has its
+size. The band allows for the scatter of both means, so that all conditions of a faithful run lie inside together with
+probability 95%. A *bound* is an exact statement with its reason, such as a theorem: every single value lies inside.
 """
 
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from sublim_theory.statistics import Summary, mean_band
 
 LEVEL = 0.95
-"""Probability that all bands of one faithful run hold."""
+"""Probability that all bands of one faithful run hold, of the expectations that are samples."""
 
 
 @dataclass(frozen=True)
@@ -23,40 +26,60 @@ class Verdict:
 
     Attributes:
         condition: its name.
-        expected: mean of the earlier sample.
-        ci95: half-width of that mean's 95% interval.
-        low: lower end of the band for this run.
-        high: upper end.
-        produced: mean of this run.
-        holds: whether `low <= produced <= high`.
-        source: where the earlier sample comes from.
+        expected: mean of the earlier sample; None for a bound.
+        ci95: half-width of that mean's 95% interval; None for a bound.
+        low: lower end of the band for this run; None where a bound has none.
+        high: upper end; None where a bound has none.
+        produced: mean of this run; for a bound the value that is furthest to the wrong side.
+        holds: whether it lies in the band, ends included.
+        source: where the earlier sample comes from, or the reason for the bound.
     """
 
     condition: str
-    expected: float
-    ci95: float
-    low: float
-    high: float
+    expected: float | None
+    ci95: float | None
+    low: float | None
+    high: float | None
     produced: float
     holds: bool
     source: str
 
 
 def judge(experiment: str, preset: str, conditions: Mapping[str, Summary]) -> list[Verdict]:
-    """Compare every condition that has an expected value with it; an empty list where there are none."""
+    """Compare every condition that has an expected value with it; an empty list where there are none.
+
+    Raises:
+        ValueError: if an expectation is about a condition that is not there.
+    """
     expected: dict[str, Any] = tomllib.loads(Path(__file__).with_name("expected.toml").read_text("utf-8"))
-    table = expected.get(experiment, {}).get(preset)
-    return (
-        []
-        if table is None
-        else [
-            _judge(name, row, table["source"], conditions[name], len(table["conditions"]))
-            for name, row in table["conditions"].items()
-        ]
-    )
+    tables = expected.get(experiment, {})
+    verdicts = []
+    for row in tables.get("bounds", []):
+        verdicts += [_bound(name, row, conditions[name]) for name in _matching(row["condition"], conditions)]
+    if preset in tables:
+        source, rows = tables[preset]["source"], tables[preset]["conditions"]
+        verdicts += [_sample(name, row, source, conditions[name], len(rows)) for name, row in rows.items()]
+    return verdicts
 
 
-def _judge(name: str, row: Mapping[str, float], source: str, ours: Summary, comparisons: int) -> Verdict:
+def _matching(pattern: str, conditions: Mapping[str, Summary]) -> Iterator[str]:
+    names = [name for name in conditions if fnmatchcase(name, pattern)]
+    if not names:
+        raise ValueError(f"expected.toml speaks of {pattern!r}, but the conditions are {', '.join(conditions)}")
+    yield from names
+
+
+def _bound(name: str, row: Mapping[str, Any], ours: Summary) -> Verdict:
+    low, high = row.get("low"), row.get("high")
+    excess = {
+        value: max(-math.inf if low is None else low - value, -math.inf if high is None else value - high)
+        for value in ours.values
+    }
+    produced = max(excess, key=lambda value: excess[value])
+    return Verdict(name, None, None, low, high, produced, excess[produced] <= 0, row["reason"])
+
+
+def _sample(name: str, row: Mapping[str, float], source: str, ours: Summary, comparisons: int) -> Verdict:
     n = int(row["n"])
     sd = row["sd"] if "sd" in row else row["ci95"] * n**0.5 / 1.96
     low, high = mean_band(row["mean"], sd, n, ours=ours.n, level=LEVEL, comparisons=comparisons)

@@ -12,8 +12,7 @@ reference of seed s + 1. This shift has no fixed point, and unlike a permutation
 it does not depend on how many there are.
 """
 
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,25 +20,19 @@ import jax
 import numpy as np
 from optax import GradientTransformation
 
-from sublim_theory import data, losses, models, noise, results, training
-from sublim_theory.ensemble import Arrays, run_seeds, seed_key, stream
+from experiments.recording import Recording, Settings
+from sublim_theory import losses, models, noise, results, training
+from sublim_theory.ensemble import Arrays, seed_key, stream
 from sublim_theory.protocols import PerExampleLoss, lookup
-from sublim_theory.statistics import summarize
 
 CONDITIONS = ("reference", "teacher", "student_aux", "student_all", "cross_aux", "cross_all")
 EXAMPLES = 10
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings of figure 10; the defaults are the published protocol on MNIST."""
 
-    seeds: int = 100
-    """Independent repetitions."""
-    first_seed: int = 0
-    """The seeds are first_seed, first_seed + 1, ..."""
-    dataset: str = "mnist"
-    """What the teacher learns: digits (embedded, no download), mnist or fashion_mnist."""
     hidden: tuple[int, ...] = (256, 256)
     """Width of each hidden layer."""
     auxiliary: int = 3
@@ -85,15 +78,7 @@ class Config:
         Raises:
             ValueError: naming the setting, its value and what it may be.
         """
-        counts = ("seeds", "batch_size", "teacher_epochs", "student_epochs", "noise_images", "auxiliary")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.first_seed < self.first_seed + self.seeds < 2**31:
-            raise ValueError(
-                f"first_seed {self.first_seed} and the {self.seeds} seeds from there must lie in [0, 2**31)"
-            )
-        lookup("dataset", self.dataset, dict.fromkeys(data.NAMES))
+        self.require_counts("batch_size", "teacher_epochs", "student_epochs", "noise_images", "auxiliary")
         lookup("matmul precision", self.matmul_precision, dict.fromkeys(("highest", "default")))
         self.network(features=1)
         self.make_optimizer()
@@ -190,58 +175,40 @@ def run(
         DataError: if the data set cannot be had.
         NonFiniteLossError: if a loss becomes NaN or infinite.
     """
-    began = time.perf_counter()
-    dataset = data.load(config.dataset, data_dir)
-    net = config.network(dataset.features, dataset.classes)
-    seeds = list(range(config.first_seed, config.first_seed + config.seeds))
-    settings = asdict(config)
-    varies = {"seeds", "first_seed"}
-    origin = results.provenance(
-        seeds=seeds, dataset_checksum=dataset.checksum, matmul_precision=config.matmul_precision
+    recording = Recording(
+        "fig10",
+        config,
+        preset=preset,
+        data_dir=data_dir,
+        chunks=chunks,
+        matmul_precision=config.matmul_precision,
     )
-    identity = {
-        "experiment": "fig10",
-        "config": {name: value for name, value in settings.items() if name not in varies},
-        "dataset": dataset.checksum,
-    }
+    dataset = recording.dataset
+    net = config.network(dataset.features, dataset.classes)
 
     def check(arrays: Arrays, chunk: list[int]) -> None:
         training.require_finite(_losses(arrays), chunk, config)
 
-    with jax.default_matmul_precision(config.matmul_precision):
-        ensemble = run_seeds(
-            partial(run_seed, config, net),
-            seeds,
-            dataset.train_x,
-            dataset.train_y,
-            dataset.test_x,
-            dataset.test_y,
-            store=results.ChunkStore(chunks, identity) if chunks else None,
-            check=check,
-            label=f"fig10 {preset}: seeds",
-        )
+    arrays = recording.run(
+        partial(run_seed, config, net),
+        dataset.train_x,
+        dataset.train_y,
+        dataset.test_x,
+        dataset.test_y,
+        check=check,
+    )
     first = {label: np.flatnonzero(dataset.test_y == label)[0] for label in range(dataset.classes)}
     sample = noise.sampler(config.noise, config.noise_scale)
+    key = stream(seed_key(config.first_seed), "noise/example")
     examples = {
         "example/train": dataset.train_x[:EXAMPLES],
-        "example/noise": np.asarray(sample(stream(seed_key(seeds[0]), "noise/example"), EXAMPLES, net.features)),
+        "example/noise": np.asarray(sample(key, EXAMPLES, net.features)),
         "example/test": dataset.test_x[list(first.values())],
     }
     shape = (-1, *dataset.image_shape)
-    return results.Result(
-        experiment="fig10",
-        preset=preset,
-        config=settings,
-        conditions={name: summarize(ensemble.arrays[name]) for name in CONDITIONS},
-        provenance=origin
-        | {
-            "resumed_seeds": ensemble.resumed,
-            "compile_seconds": ensemble.compile_seconds,
-            "run_seconds": ensemble.run_seconds,
-        },
-        wall_seconds=time.perf_counter() - began,
-        expectations=[],
-        arrays=ensemble.arrays | {name: images.reshape(shape) for name, images in examples.items()},
+    return recording.result(
+        {name: arrays[name] for name in CONDITIONS},
+        arrays | {name: images.reshape(shape) for name, images in examples.items()},
     )
 
 

@@ -20,6 +20,7 @@ def save(result: Result, folder: Path) -> list[Path]:
     """Draw the figures of a record as PNG and SVG into a folder; the same record gives the same bytes.
 
     Raises:
+        ClaimError: if the record contradicts what the figure shows; see `drawing`.
         RecordError: if a file cannot be written.
     """
     module = importlib.import_module(f"figures.{result.experiment}")

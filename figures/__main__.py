@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 import figures
-from sublim_theory.results import RecordError, Result
+from sublim_theory.protocols import SublimError
+from sublim_theory.results import Result
 
 if len(sys.argv) < 2:
     sys.exit("usage: python -m figures FOLDER ...  (each with a summary.json and an arrays.npz)")
@@ -12,5 +13,5 @@ try:
     for name in sys.argv[1:]:
         for path in figures.save(Result.load(Path(name)), Path(name)):
             print(f"wrote {path}")
-except RecordError as error:
+except SublimError as error:
     sys.exit(str(error))

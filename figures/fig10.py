@@ -3,10 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from figures.drawing import CROSS, DATASETS, NEUTRAL, SHARED, bar
 from sublim_theory.results import Result
-
-# Okabe and Ito's colours, told apart by the colour-blind and, with the hatching, in grey.
-NEUTRAL, SHARED, CROSS = "#999999", "#0072B2", "#E69F00"
 
 BARS = {
     "reference": ("reference\n(untrained)", NEUTRAL, ""),
@@ -51,12 +49,7 @@ def accuracies(result: Result) -> Figure:
     axes = figure.subplots()
     jitter = np.random.default_rng(0)
     for x, (name, (_, colour, hatch)) in enumerate(BARS.items()):
-        summary = result.conditions[name]
-        axes.bar(x, summary.mean, 0.62, color=colour, alpha=0.45, edgecolor=colour, hatch=hatch, linewidth=1)
-        offsets = jitter.uniform(-0.24, 0.02, summary.n)
-        axes.scatter(x + offsets, summary.values, s=5, color=colour, edgecolor="black", linewidth=0.2, zorder=3)
-        if summary.ci95 is not None:
-            axes.errorbar(x + 0.1, summary.mean, summary.ci95, color="black", capsize=3, linewidth=1.2, zorder=4)
+        bar(axes, x, result.conditions[name], colour, hatch, jitter)
     published = {row["condition"]: row for row in result.expectations if result.preset == "paper"}
     if published:
         axes.errorbar(
@@ -79,8 +72,7 @@ def accuracies(result: Result) -> Figure:
     axes.set_xlim(-0.5, len(BARS) - 0.5)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("test accuracy")
-    dataset = {"digits": "embedded 8 x 8 digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
-    name = dataset.get(result.config["dataset"], result.config["dataset"])
+    name = DATASETS.get(result.config["dataset"], result.config["dataset"])
     axes.set_title(f"{name}, {result.config['auxiliary']} auxiliary logits, {reference.n} seeds, 95% intervals")
     note = "On this easy set all logits suffice without a shared start: cross-model (all logits) is no control."
     if result.config["dataset"] == "digits":
