@@ -10,9 +10,11 @@ import jax
 import numpy as np
 import oracle
 import pytest
-from instances import SMALL, along_path, instance, law, plain
+from instances import SMALL, along_path, instance, jit, law, plain
 
-from sublim_theory.theorem import verify
+from sublim_theory import trees
+from sublim_theory.losses import squared_error
+from sublim_theory.theorem import student_update, verify
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -85,19 +87,23 @@ def trait(params):
     return -params["b"] - params["c"]
 
 
-def one_unit(b):
-    params = {"b": b, "c": 0.0, "w": -2.0}
-    return verify(unit, params, trait, np.zeros((8, 1)), imitation_loss="squared_error", epsilons=(1e-9, 1e-6, 1e-3))
-
-
 def test_on_a_kink_the_lemma_fails():
     """At b = 0 the teacher's output falls, by eps (1 - 2), and the student follows in c, the only parameter it sees."""
-    report = one_unit(0.0)
+    params = {"b": 0.0, "c": 0.0, "w": -2.0}
+    epsilons = (1e-9, 1e-6, 1e-3)
+    report = verify(unit, params, trait, np.zeros((8, 1)), imitation_loss="squared_error", epsilons=epsilons)
     assert not report.holds
-    np.testing.assert_allclose(report.alignment, -2 * np.array(report.epsilons), rtol=1e-9)
+    np.testing.assert_allclose(report.alignment, -2 * np.array(epsilons), rtol=1e-9)
 
 
-def test_beside_the_kink_it_holds():
-    report = one_unit(0.1)
-    report.require()
-    assert report.first_order == pytest.approx(2.0, rel=1e-12)
+@pytest.mark.parametrize("b", [-0.1, 0.1])
+def test_beside_the_kink_it_holds(b):
+    params, d = {"b": b, "c": 0.0, "w": -2.0}, {"b": 1.0, "c": 1.0, "w": 0.0}
+
+    @jit
+    def alignment(epsilon):
+        teacher = trees.axpy(epsilon, d, params)
+        return trees.dot(student_update(unit, params, teacher, np.zeros((8, 1)), squared_error), d)
+
+    for epsilon in 1e-6, 1e-3, 0.09:
+        assert float(alignment(epsilon)) == pytest.approx(2 * epsilon, rel=1e-9)

@@ -3,6 +3,7 @@
 Each witness is evaluated again here, from the loss alone: it must show the failure.
 """
 
+import functools
 import json
 from functools import partial
 
@@ -70,12 +71,19 @@ FAIL = {
     "quartic": (quartic, {GRADIENTS}),
     "deaf": (deaf, {HESSIAN, GRADIENTS}),
 }
+
+
+@functools.cache
+def checked(loss):
+    return check_loss(loss, OUTPUTS)
+
+
 failing = pytest.mark.parametrize(("loss", "expected"), FAIL.values(), ids=FAIL)
 
 
 @pytest.mark.parametrize("loss", SERVE.values(), ids=SERVE)
 def test_loss_that_serves_passes_every_check(loss):
-    hypotheses = check_loss(loss, OUTPUTS)
+    hypotheses = checked(loss)
     assert hypotheses.hold
     assert hypotheses.failing == ()
     assert tuple(check.name for check in hypotheses.checks) == NAMES
@@ -92,7 +100,7 @@ def test_every_loss_of_the_library_passes_on_outputs_of_another_width_and_size(n
 
 @failing
 def test_violation_fails_the_right_checks_and_no_other(loss, expected):
-    hypotheses = check_loss(loss, OUTPUTS)
+    hypotheses = checked(loss)
     assert not hypotheses.hold
     assert {check.name for check in hypotheses.failing} == expected
     for check in hypotheses.checks:
@@ -104,7 +112,7 @@ def test_violation_fails_the_right_checks_and_no_other(loss, expected):
 def test_error_names_the_first_failure_and_its_witness(loss, expected):
     first = next(name for name in NAMES if name in expected)
     with pytest.raises(HypothesisError) as caught:
-        check_loss(loss, OUTPUTS).require()
+        checked(loss).require()
     assert repr(first) in str(caught.value)
     assert "[" in str(caught.value)
     assert isinstance(caught.value, AssertionError)
@@ -157,14 +165,14 @@ def test_witness_shows_the_failure_again(loss, expected):
         CONSTANT: (show_constant, ("label", "another label")),
         GRADIENTS: (show_gradients, ("null space at", "student outputs", "label")),
     }
-    for check in check_loss(loss, OUTPUTS).failing:
+    for check in checked(loss).failing:
         function, names = show[check.name]
         assert set(check.witness) == set(names)
         points = [jnp.asarray(check.witness[name]) for name in names]
         assert all(any(np.array_equal(point, row) for row in OUTPUTS) for point in points)
         function(*points)
     # The negative control of this test: the same points show nothing for a loss that serves.
-    assert not expected & {check.name for check in check_loss(losses.squared_error, OUTPUTS).failing}
+    assert not expected & {check.name for check in checked(losses.squared_error).failing}
 
 
 def test_violation_at_a_single_sample_is_found():
@@ -199,7 +207,7 @@ def test_outputs_that_are_no_samples_are_refused(outputs):
 
 def test_result_is_strict_json():
     for loss in losses.squared_error, turning_loss:
-        plain = json.loads(json.dumps(check_loss(loss, OUTPUTS).to_dict(), allow_nan=False))
+        plain = json.loads(json.dumps(checked(loss).to_dict(), allow_nan=False))
         assert [check["name"] for check in plain["checks"]] == list(NAMES)
         assert plain["hold"] == all(check["holds"] for check in plain["checks"])
 

@@ -4,7 +4,6 @@ does not depend on the trait at all."
 With one and the same initialisation the opposite is true, which is the control.
 """
 
-import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
@@ -96,11 +95,3 @@ def test_with_a_shared_initialisation_the_limit_is_zero_and_the_trait_decides_th
         assert np.all(np.linalg.norm(updates(it.params, d), axis=1) < 10 * SMALL)
         assert np.all(update @ d > 0)
     assert np.all([abs(cosine(a, b)) < 0.9 for a, b in zip(first, second, strict=True)])
-
-
-def test_student_params_that_equal_params_are_a_shared_initialisation():
-    it = instance(ACTIVATION)
-    copy = {name: {leaf: jnp.array(value) for leaf, value in layer.items()} for name, layer in it.params.items()}
-    report = verify(it.f, it.params, it.teacher_loss, it.inputs, epsilons=(1e-6,), student_params=copy)
-    assert report.branch == "transfer"
-    report.require()
