@@ -26,6 +26,7 @@ from sublim_theory import losses, results, trees
 from sublim_theory.protocols import Params, PerExampleLoss
 from sublim_theory.theorem import FirstOrder, teacher_update
 from sublim_theory.theorem.updates import student_direction
+from sublim_theory.theorem.verify import order_of_remainder
 
 SMALL = 1e-3
 """What counts here as a sufficiently small eps."""
@@ -144,14 +145,10 @@ def _conditions(config: Config, arrays: Mapping[str, np.ndarray]) -> dict[str, n
         ratio, single = (arrays[f"alignment/{name}/{precision}"] / per_epsilon for precision in ("float64", "float32"))
         if activation != "relu":
             remainders = arrays[f"remainder/{name}/float64"]
-            found[f"order/{name}"] = np.array([_order(epsilons, remainder) for remainder in remainders])
+            found[f"order/{name}"] = np.array(
+                [order_of_remainder(epsilons.tolist(), remainder) for remainder in remainders.tolist()], float
+            )
         found[f"positive/{name}"] = (ratio[:, epsilons <= SMALL] > 0).mean(axis=1)
         found[f"limit/{name}"] = np.abs(ratio[:, 0] - 1)
         found[f"float32_wrong/{name}"] = (np.abs(single[:, epsilons <= UNSEEN] - 1) > 0.1).mean(axis=1)
     return found
-
-
-def _order(epsilons: np.ndarray, remainder: np.ndarray) -> float:
-    """Slope of the absolute remainder, where the relative one is neither rounding nor out of the asymptotic range."""
-    seen = (remainder > 1e-10) & (remainder < 0.02)
-    return float(np.polyfit(np.log(epsilons[seen]), np.log((epsilons * remainder)[seen]), 1)[0])

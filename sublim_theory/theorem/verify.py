@@ -163,7 +163,7 @@ def _verify(given: Problem, epsilons: list[float], alpha: float, student: Params
         cosine=cosine,
         first_order=coefficient,
         relative_remainder=remainder,
-        remainder_order=_slope(epsilons, remainder),
+        remainder_order=order_of_remainder(epsilons, remainder),
         teacher_loss_change=change,
         largest_epsilon_verified=verified,
         by_layer={name: float(value) for name, value in layers.items()},
@@ -217,7 +217,7 @@ def _hypotheses(given: Problem) -> Hypotheses:
     return check_loss(given.selected_loss, np.concatenate([z, around]))
 
 
-def _slope(epsilons: list[float], remainder: Sequence[float]) -> float | None:
+def order_of_remainder(epsilons: Sequence[float], remainder: Sequence[float]) -> float | None:
     """Slope of the absolute remainder, where the relative one is neither rounding nor out of the asymptotic range."""
     points = [(math.log(e), math.log(e * r)) for e, r in zip(epsilons, remainder, strict=True) if 1e-10 < r < 0.02]
     if len(points) < 2:
