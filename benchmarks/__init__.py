@@ -3,5 +3,8 @@
 They run from a clone with `python -m benchmarks NAME`. Each module named here has `run(argv) -> exit status`.
 """
 
-BENCHMARKS = {"fig10": "Figure 10 as the library runs it, and in the form of the published script in PyTorch"}
+BENCHMARKS = {
+    "fig10": "Figure 10 as the library runs it, and in the form of the published script in PyTorch",
+    "theorem": "Verifying Theorem 1 on the paper's network, over the plain gradients that it needs",
+}
 """Name of each module here that is a benchmark, and the one line that the help shows for it."""

@@ -8,8 +8,6 @@ apart from ours, and everything else is in both: drawing, shuffling, training an
 import importlib.util
 import json
 import os
-import platform
-import re
 import shlex
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import protocol, report, worker
+from benchmarks import machine, protocol, report, worker
 from experiments.fig10 import PRESETS
 from sublim_theory import data, results
 from sublim_theory.cli import UsageError, parse
@@ -28,7 +26,6 @@ SCHEMA = 1
 """Version of the JSON record."""
 
 WITHOUT_TORCH = "PyTorch is not installed, so ours runs alone; for both: pip install -e '.[benchmarks]'"
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def run(argv: list[str]) -> int:
         "benchmark": "fig10",
         "options": {name: value for name, value in asdict(options).items() if name not in ("data_dir", "out")},
         "protocol": asdict(numbers),
-        "machine": _machine(load),
+        "machine": machine.describe(load),
         "provenance": {name: provenance[name] for name in ("versions", "commit", "dirty", "dataset_sha256", "device")},
         "flop_per_seed": flop,
         "turns": turns,
@@ -123,18 +120,3 @@ def _turn(index: int, options: Options, numbers: protocol.Protocol, with_torch: 
         torch = {"dataset": PRESETS[options.preset].dataset, "seed": index, "seeds": options.torch_seeds}
         turn["torch"] = worker.call("torch", **common, **torch, protocol=asdict(numbers))
     return turn
-
-
-def _machine(load: float) -> dict[str, Any]:
-    """What the numbers belong to, as far as the system tells."""
-    try:
-        model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        model = None
-    return {
-        "platform": platform.platform(),
-        "processor": model[1] if model else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_at_start": load,
-        "environment": {name: os.environ[name] for name in THREADS if name in os.environ},
-    }

@@ -70,14 +70,14 @@ def table(record: Mapping[str, Any]) -> Table:
     result = Table("", *(TITLES[part] for part in parts), title=title)
 
     def row(label: str, name: str, form: str, scale: float = 1.0, end: bool = False) -> None:
-        cells = (_show(summary[part][name], form, scale) if name in summary[part] else "" for part in parts)
+        cells = (show(summary[part][name], form, scale) if name in summary[part] else "" for part in parts)
         result.add_row(label, *cells, end_section=end)
 
     seeds = {"ours": f"{options['seeds']} in turn", "torch": f"{options['torch_seeds']} at once"}
     result.add_row("seeds", *(seeds[part] for part in parts))
     row("seconds a seed", "seconds_per_seed", ".2f")
     if "ratio" in summary:
-        result.add_row("  PyTorch / ours, paired", "", _show(summary["ratio"], ".2f"))
+        result.add_row("  PyTorch / ours, paired", "", show(summary["ratio"], ".2f"))
     row("seconds to compile, once", "compile_seconds", ".1f")
     row("peak memory, GB", "peak_bytes", ".2f", 1e-9, end=True)
     arithmetic = {part: total(record["flop_per_seed"][part]) for part in parts}
@@ -90,6 +90,6 @@ def table(record: Mapping[str, Any]) -> Table:
     return result
 
 
-def _show(values: Mapping[str, float], form: str, scale: float = 1.0) -> str:
+def show(values: Mapping[str, float], form: str, scale: float = 1.0) -> str:
     middle, low, high = (format(scale * values[name], form) for name in ("median", "min", "max"))
     return middle if low == high else f"{middle} ({low} to {high})"

@@ -26,8 +26,7 @@ from experiments.recording import Recording
 from experiments.theory import Instance, TheoryConfig, initial, instance, law, noise_images
 from sublim_theory import losses, results, trees
 from sublim_theory.protocols import Params
-from sublim_theory.theorem import TheoremViolation
-from sublim_theory.theorem.step_size import guaranteed_alpha
+from sublim_theory.theorem import Problem, TheoremViolation, guaranteed_alpha
 from sublim_theory.theorem.updates import change_along, student_direction
 
 MODELS = ("network", "linear")
@@ -39,7 +38,7 @@ RATIOS = np.geomspace(1e-3, 1e3, 121)
 class Config(TheoryConfig):
     """Settings of the change of the teacher's loss."""
 
-    seeds: int = 8
+    seeds: int = 5
     """Independent repetitions: initialisations, each with its noise."""
     activation: str = "tanh"
     """Of the network: tanh, gelu, sigmoid, relu or identity."""
@@ -78,7 +77,7 @@ def run_seed(config: Config, classes: int, seed: int, images: Any, labels: Any) 
 
 
 def _measure(config: Config, here: Instance, logits: slice, smoothness: float | None) -> dict[str, Any]:
-    bound = guaranteed_alpha(*here, epsilon=config.epsilon, logits=logits, smoothness=smoothness)
+    bound = guaranteed_alpha(Problem(*here, logits=logits), epsilon=config.epsilon, smoothness=smoothness)
     if bound.alpha is None:
         raise TheoremViolation(f"{bound}; take a smaller --epsilon")
     imitate = losses.on_logits(losses.kl_divergence, logits)

@@ -16,6 +16,7 @@ from typing import Any
 from experiments.recording import Recording
 from experiments.theory import TheoryConfig, initial, instance, noise_images
 from sublim_theory import models, results
+from sublim_theory.theorem import Problem
 from sublim_theory.theorem.mismatch import EPSILON, RATIOS, mismatch
 
 
@@ -57,11 +58,9 @@ def run_seed(config: Config, net: models.Network, seed: int, images: Any, labels
     """`sigma_star`, and `measured`, `standard_errors` and `nonlinearity` [ratios], of one network."""
     here = instance(net, initial(net, seed), noise_images(config, net.features, seed), images, labels)
     report = mismatch(
-        *here,
+        Problem(*here, imitation_loss=config.loss, logits=net.auxiliary),
         epsilon=config.epsilon,
         ratios=config.ratios,
-        imitation_loss=config.loss,
-        logits=net.auxiliary,
         perturbations=config.perturbations,
         seed=seed,
     )

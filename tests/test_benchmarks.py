@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import BENCHMARKS, __main__, fig10, protocol, report, worker
+from benchmarks import BENCHMARKS, __main__, fig10, protocol, report, theorem, worker
 from benchmarks.protocol import Protocol, forward_flop, library_flop, published_flop, total, training_flop
 from experiments.fig10 import CONDITIONS, PRESETS, Config
 from sublim_theory import data, losses, models, training
@@ -231,3 +231,37 @@ def test_help_names_every_benchmark(capsys):
     printed = capsys.readouterr().out
     assert all(name in printed for name in BENCHMARKS)
     assert len(CONDITIONS) == protocol.STUDENTS + 2 == protocol.CONDITIONS
+
+
+def test_theorem_benchmark_writes_a_paired_ratio(tmp_path, capsys):
+    file = tmp_path / "theorem.json"
+    words = [
+        "theorem",
+        "--inputs",
+        "12",
+        "--features",
+        "5",
+        "--hidden",
+        "4",
+        "--batch-size",
+        "5",
+        "--repeats",
+        "2",
+        "--out",
+    ]
+    assert __main__.run([*words, str(file)]) == 0
+    record = json.loads(file.read_text())
+    ratios = [turn["verify"]["seconds"] / turn["plain"]["seconds"] for turn in record["turns"]]
+    assert record["summary"]["ratio"]["median"] == pytest.approx(np.median(ratios))
+    assert all(turn[part]["compile_seconds"] > 0 for turn in record["turns"] for part in ("verify", "plain"))
+    assert "verify / plain" in capsys.readouterr().out
+
+
+def test_the_plain_numbers_are_those_that_verify_reports():
+    options = theorem.Options(inputs=12, features=5, hidden=(4,), batch_size=5)
+    instance = theorem._instance(options)
+    auxiliary = slice(10, 13)
+    report = theorem.verify(*instance, logits=auxiliary, batch_size=5)
+    before, (alignment, after) = theorem.plain(*instance, losses.on_logits(losses.kl_divergence, auxiliary), 5)
+    np.testing.assert_allclose(alignment[-4:], report.alignment[-4:], rtol=1e-5)
+    np.testing.assert_allclose(after[-4:] - before, report.teacher_loss_change[-4:], rtol=1e-5)

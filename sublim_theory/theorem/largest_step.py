@@ -6,24 +6,21 @@ Everything is in float64, whatever the caller's setting.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sublim_theory import trees
-from sublim_theory.protocols import Apply, Params
+from sublim_theory.protocols import Params
+from sublim_theory.theorem.arguments import require_positive
 from sublim_theory.theorem.problem import (
-    ImitationLoss,
-    Logits,
+    Problem,
     in_float64,
-    problem,
-    require_positive,
     student_directions,
     teacher_direction,
 )
-from sublim_theory.theorem.updates import TeacherLoss, change_along
+from sublim_theory.theorem.updates import change_along
 
 SMALLEST_ALPHA, LIMIT = 1e-6, 1e6
 """Range of `alpha eps` that is searched, as the student's step is `alpha eps G d_T` to first order."""
@@ -70,57 +67,42 @@ class Bracket:
 
 
 def largest_alpha(
-    f: Apply,
-    params: Params,
-    teacher_loss: TeacherLoss,
-    inputs: Any,
+    problem: Problem,
     *,
     epsilon: float = 1e-3,
     smallest: float | None = None,
     limit: float | None = None,
     growth: float = GROWTH,
     tolerance: float = TOLERANCE,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
 ) -> Bracket:
     """The largest learning rate up to which the student's step lowers L_T, found by bracketing.
 
     From the smallest rate up in geometric steps to the first at which L_T does not decrease, then by bisection.
 
     Args:
-        f: as in `step_size.guaranteed_alpha`.
-        params: as there.
-        teacher_loss: as there; differentiable.
-        inputs: as there.
+        problem: the instance.
         epsilon: size of the teacher's step, positive.
         smallest: the first rate tried; `SMALLEST_ALPHA / epsilon` unless given.
         limit: the largest rate tried; `LIMIT / epsilon` unless given.
         growth: ratio of consecutive rates, above 1; a failure that ends within one such step can be missed.
         tolerance: width of the final interval, relative to its lower end.
-        imitation_loss: as there.
-        logits: as there.
-        batch_size: as there.
 
     Raises:
         ValueError: naming the argument that is wrong.
     """
-    require_positive("epsilon", epsilon)
+    epsilon = require_positive("epsilon", epsilon)
     smallest = SMALLEST_ALPHA / epsilon if smallest is None else smallest
     limit = LIMIT / epsilon if limit is None else limit
     _require_search(smallest, limit, growth, tolerance)
     with in_float64():
-        given = problem(
-            f, params, teacher_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size
-        )
-        direction = student_directions(given, teacher_direction(given))(epsilon)
+        direction = student_directions(problem, teacher_direction(problem))(epsilon)
 
         @jax.jit
         def change(theta: Params, direction: Params, b: jax.Array) -> jax.Array:
-            return change_along(given.teacher_loss, theta, trees.scale(b, direction))
+            return change_along(problem.teacher_loss, theta, trees.scale(b, direction))
 
         def falls(alpha: float) -> bool:
-            return bool(change(given.params, direction, jnp.float64(alpha * epsilon)) < 0)
+            return bool(change(problem.params, direction, jnp.float64(alpha * epsilon)) < 0)
 
         statement = f"the student's step lowers L_T (eps = {epsilon:g})"
         lower, upper, tried = search(falls, smallest, limit, growth, tolerance)
@@ -128,19 +110,13 @@ def largest_alpha(
 
 
 def largest_epsilon(
-    f: Apply,
-    params: Params,
-    teacher_loss: TeacherLoss,
-    inputs: Any,
+    problem: Problem,
     *,
     alpha: float | None = None,
     smallest: float = SMALLEST_EPSILON,
     limit: float = LIMIT,
     growth: float = GROWTH,
     tolerance: float = TOLERANCE,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
 ) -> Bracket:
     """The largest size of the teacher's step up to which the two updates are aligned, found by bracketing.
 
@@ -148,32 +124,23 @@ def largest_epsilon(
     the orthogonal branch (`G d_T` exactly 0) the statement is `d_S(eps) . d_T = 0`.
 
     Args:
-        f: as in `step_size.guaranteed_alpha`.
-        params: as there.
-        teacher_loss: as there; differentiable.
-        inputs: as there.
+        problem: the instance.
         alpha: the student's learning rate, positive, if its step is to lower L_T as well (Theorem 1); only the
             alignment (Lemma 1) unless given.
         smallest: the first eps tried.
         limit: the largest eps tried.
         growth: ratio of consecutive eps, above 1; a failure that ends within one such step can be missed.
         tolerance: width of the final interval, relative to its lower end.
-        imitation_loss: as there.
-        logits: as there.
-        batch_size: as there.
 
     Raises:
         ValueError: naming the argument that is wrong.
     """
     if alpha is not None:
-        require_positive("alpha", alpha)
+        alpha = require_positive("alpha", alpha)
     _require_search(smallest, limit, growth, tolerance)
     with in_float64():
-        given = problem(
-            f, params, teacher_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size
-        )
-        d_teacher = teacher_direction(given)
-        directions = student_directions(given, d_teacher)
+        d_teacher = teacher_direction(problem)
+        directions = student_directions(problem, d_teacher)
         orthogonal = not any(np.any(leaf) for leaf in jax.tree.leaves(directions(0)))
 
         @jax.jit
@@ -184,11 +151,11 @@ def largest_epsilon(
             if alpha is None:
                 return aligned > 0
             return (aligned > 0) & (
-                change_along(given.teacher_loss, theta, trees.scale(alpha * epsilon, direction)) < 0
+                change_along(problem.teacher_loss, theta, trees.scale(alpha * epsilon, direction)) < 0
             )
 
         def holds(epsilon: float) -> bool:
-            return bool(conclusion(given.params, d_teacher, directions(epsilon), jnp.float64(epsilon)))
+            return bool(conclusion(problem.params, d_teacher, directions(epsilon), jnp.float64(epsilon)))
 
         statement = "d_S . d_T = 0" if orthogonal else "d_S . d_T > 0"
         if alpha is not None and not orthogonal:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy import optimize
 
 from sublim_theory.protocols import Params
-from sublim_theory.theorem.problem import Logits, in_float64, selection
+from sublim_theory.theorem.arguments import Logits, require_count, selection
+from sublim_theory.theorem.problem import in_float64
 from sublim_theory.theorem.updates import TeacherLoss, teacher_update
 
 TINY, LAST, HIGHEST = 1e-300, 4 * np.finfo(np.float64).eps, 1e60
@@ -128,8 +129,8 @@ def relu_certificate(
         raise ValueError("inputs must be an array [inputs, features], numbers and not traced") from error
     if x.ndim != 2 or not len(x) or x.shape[1] != theta[0][0].shape[0] or not np.isfinite(x).all():
         raise ValueError(f"inputs must be finite, [inputs >= 1, {theta[0][0].shape[0]}]; got shape {x.shape}")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size is not None:
+        batch_size = require_count("batch_size", batch_size)
     chosen = selection(logits, theta[-1][1].size)
     w = np.ones(chosen.size) if weights is None else np.asarray(weights, np.float64)
     if w.shape != chosen.shape or not np.isfinite(w).all() or (w < 0).any():

@@ -20,9 +20,12 @@ class TheoremReport:
 
     Attributes:
         branch: `transfer` (A > 0), `orthogonal` (A = 0), or `different-initialisation` (the theorem says nothing).
+        exact: on the orthogonal branch, whether `G d_T` and every alignment are exactly 0.0, as for a zero that the
+            program's structure makes, rather than to rounding, as where terms cancel.
         holds: whether the loss fulfils the hypotheses and the conclusion was seen: on the transfer branch the student
             follows the first-order law and at the smallest eps its update is aligned with the teacher's and lowers
-            the teacher's loss; on the orthogonal branch the two are orthogonal at every eps.
+            the teacher's loss; on the orthogonal branch the two are orthogonal at every eps (to rounding,
+            unless `exact`).
         failures: what did not hold, each with its number; empty if and only if `holds`.
         epsilons: sizes of the teacher's step, ascending.
         alignment: `d_S(eps) . d_T` at each (Lemma 1: not negative).
@@ -40,6 +43,7 @@ class TheoremReport:
     """
 
     branch: str
+    exact: bool
     failures: tuple[str, ...]
     epsilons: tuple[float, ...]
     alignment: tuple[float, ...]
@@ -80,8 +84,9 @@ class TheoremReport:
         )
         order = "unknown" if self.remainder_order is None else f"{self.remainder_order:.3f}"
         verified = self.largest_epsilon_verified
+        kind = "" if self.branch != ORTHOGONAL else " (exactly 0)" if self.exact else " (0 to rounding)"
         lines = [
-            f"Theorem 1: {'holds' if self.holds else 'DOES NOT HOLD'}, branch: {self.branch}",
+            f"Theorem 1: {'holds' if self.holds else 'DOES NOT HOLD'}, branch: {self.branch}{kind}",
             f"A = d_T^T G d_T = {self.first_order:.6g}; "
             f"transfer ratio {self.transfer_ratio:.3g} at alpha = {self.alpha:g}",
             f"order of the remainder: {order}; "
@@ -95,6 +100,8 @@ class TheoremReport:
             )
         share = self.first_order or 1.0
         lines.append("share of A by layer: " + ", ".join(f"{k} {v / share:.1%}" for k, v in self.by_layer.items()))
+        if not self.hypotheses.checks:
+            lines.append("hypotheses on the imitation loss: not checked, there are too many outputs")
         return "\n".join([*lines, *(f"failed: {failure}" for failure in self.failures)])
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from sublim_theory.protocols import Apply, Params
 from sublim_theory.theorem.alignment import first_order, gauss_newton_product
-from sublim_theory.theorem.problem import ImitationLoss, Logits, Problem, in_float64, no_loss, problem
+from sublim_theory.theorem.arguments import require_count
+from sublim_theory.theorem.problem import Problem, in_float64
 
 EXPLICIT = 256
 """Number of parameters up to which G is formed, column by column: every eigenvalue and the trace are then exact."""
@@ -86,138 +86,82 @@ class Trace:
         return f"trace of G: {self.value:.6g} +- {self.standard_error:.2g} (standard error of {self.samples} probes)"
 
 
-def gauss_newton_operator(
-    f: Apply,
-    params: Params,
-    inputs: Any,
-    *,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
-) -> Any:
+def gauss_newton_operator(problem: Problem) -> Any:
     """G as a `scipy.sparse.linalg.LinearOperator` on raveled parameters, for SciPy or any library that takes one.
 
     A product costs one Jacobian-vector and one vector-Jacobian product a batch. The order of the coordinates is that
     of `jax.flatten_util.ravel_pytree`.
 
     Args:
-        f: `f(params, x) -> outputs [batch, n]`, pure.
-        params: the shared initialisation; floating-point leaves.
-        inputs: the student's inputs, a pytree of arrays [inputs, ...].
-        imitation_loss: as in `verify`.
-        logits: the outputs that the student imitates, a slice or indices; all unless given.
-        batch_size: inputs at a time; all unless given.
+        problem: the instance; its teacher's loss may be None.
 
     Returns:
         An operator of shape [parameters, parameters], float64.
-
-    Raises:
-        ValueError: naming the argument that is wrong.
     """
     with in_float64():
-        given = problem(f, params, no_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size)
-        return operator(given)
+        theta, unravel = ravel_pytree(problem.params)
+
+    @jax.jit
+    def product(theta: jax.Array, vector: jax.Array, inputs: Any) -> jax.Array:
+        image = gauss_newton_product(
+            problem.f, unravel(theta), unravel(vector), inputs, problem.imitation_loss, batch_size=problem.batch_size
+        )
+        return ravel_pytree(image)[0]
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        with in_float64():
+            return np.asarray(product(theta, jnp.asarray(np.ravel(vector), jnp.float64), problem.inputs))
+
+    return LinearOperator((theta.size, theta.size), matvec=matvec, rmatvec=matvec, dtype=np.float64)
 
 
-def extreme_eigenvalues(
-    f: Apply,
-    params: Params,
-    inputs: Any,
-    *,
-    k: int = 6,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
-) -> Eigenvalues:
+def extreme_eigenvalues(problem: Problem, k: int = 6) -> Eigenvalues:
     """The k largest eigenvalues of G and its smallest one.
 
     Args:
-        f: as in `gauss_newton_operator`.
-        params: as there.
-        inputs: as there.
+        problem: the instance; its teacher's loss may be None.
         k: how many of the largest; fewer where there are fewer parameters.
-        imitation_loss: as there.
-        logits: as there.
-        batch_size: as there.
 
     Raises:
         ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    with in_float64():
-        given = problem(f, params, no_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size)
-        return eigenvalues(given, operator(given), k)
+    return eigenvalues(problem, gauss_newton_operator(problem), require_count("k", k))
 
 
-def trace(
-    f: Apply,
-    params: Params,
-    inputs: Any,
-    *,
-    samples: int | None = None,
-    seed: int = 0,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
-) -> Trace:
+def trace(problem: Problem, *, samples: int | None = None, seed: int = 0) -> Trace:
     """The trace of G: exact up to `EXPLICIT` parameters, Hutchinson's estimate with its standard error beyond.
 
     The estimate is the mean of `z^T G z` over vectors z of random signs, each of which costs one Jacobian-vector
     product.
 
     Args:
-        f: as in `gauss_newton_operator`.
-        params: as there.
-        inputs: as there.
+        problem: the instance; its teacher's loss may be None.
         samples: vectors of the estimate, at least 2. Unless given: none where the trace is exact, else
             `HUTCHINSON_SAMPLES`.
         seed: of the random signs.
-        imitation_loss: as there.
-        logits: as there.
-        batch_size: as there.
 
     Raises:
         ValueError: naming the argument that is wrong.
     """
-    if samples is not None and samples < 2:
-        raise ValueError(f"samples must be at least 2, or the error is unknown; got {samples}")
+    if samples is not None:
+        samples = require_count("samples", samples, 2)  # one has no standard error
     with in_float64():
-        given = problem(f, params, no_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size)
-        theta, unravel = ravel_pytree(given.params)
+        theta, unravel = ravel_pytree(problem.params)
 
         @jax.jit
         def quadratic(theta: jax.Array, vector: jax.Array, inputs: Any) -> jax.Array:
             parameters, d = unravel(theta), unravel(vector)
-            law = first_order(given.f, parameters, d, inputs, given.imitation_loss, batch_size=given.batch_size)
+            law = first_order(problem.f, parameters, d, inputs, problem.imitation_loss, batch_size=problem.batch_size)
             return jnp.sum(law.by_logit)
 
         def form(vector: np.ndarray) -> float:
-            return float(quadratic(theta, jnp.asarray(vector), given.inputs))
+            return float(quadratic(theta, jnp.asarray(vector), problem.inputs))
 
         if samples is None and theta.size <= EXPLICIT:
             return Trace(sum(form(column) for column in np.eye(theta.size)), 0.0, 0)
         random, count = np.random.default_rng(seed), samples or HUTCHINSON_SAMPLES
         values = [form(random.choice([-1.0, 1.0], size=theta.size)) for _ in range(count)]
         return Trace(float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(count)), count)
-
-
-def operator(given: Problem) -> Any:
-    """G, as `gauss_newton_operator` returns it."""
-    theta, unravel = ravel_pytree(given.params)
-
-    @jax.jit
-    def product(theta: jax.Array, vector: jax.Array, inputs: Any) -> jax.Array:
-        image = gauss_newton_product(
-            given.f, unravel(theta), unravel(vector), inputs, given.imitation_loss, batch_size=given.batch_size
-        )
-        return ravel_pytree(image)[0]
-
-    def matvec(vector: np.ndarray) -> np.ndarray:
-        with in_float64():
-            return np.asarray(product(theta, jnp.asarray(np.ravel(vector), jnp.float64), given.inputs))
-
-    return LinearOperator((theta.size, theta.size), matvec=matvec, rmatvec=matvec, dtype=np.float64)
 
 
 def require_symmetric(matrix: Any) -> bool:
@@ -236,10 +180,10 @@ def require_symmetric(matrix: Any) -> bool:
     return not gu.any() and not gv.any()
 
 
-def eigenvalues(given: Problem, matrix: Any, k: int, *, ends: str = "both") -> Eigenvalues:
+def eigenvalues(problem: Problem, matrix: Any, k: int, *, ends: str = "both") -> Eigenvalues:
     """The ends of the spectrum of `matrix`, the operator of the problem: `both`, or only the `top`."""
     order = matrix.shape[0]
-    rank_bound = len(jax.tree.leaves(given.inputs)[0]) * given.outputs.shape[1]
+    rank_bound = len(jax.tree.leaves(problem.inputs)[0]) * problem.outputs.shape[1]
     rank, k = min(rank_bound, order), min(k, order)
     wanted = min(k, rank)  # beyond the rank they are exactly 0
     smallest: float | None = 0.0 if rank < order else None

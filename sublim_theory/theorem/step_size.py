@@ -12,24 +12,20 @@ Everything is in float64, whatever the caller's setting.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from sublim_theory import trees
-from sublim_theory.protocols import Apply, Params
+from sublim_theory.protocols import Params
+from sublim_theory.theorem.arguments import require_count, require_positive
 from sublim_theory.theorem.largest_step import LIMIT, SMALLEST_ALPHA, Bracket, largest_alpha, largest_epsilon, search
 from sublim_theory.theorem.problem import (
-    ImitationLoss,
-    Logits,
+    Problem,
     in_float64,
-    problem,
-    require_positive,
     student_directions,
     teacher_direction,
 )
-from sublim_theory.theorem.updates import TeacherLoss
 
 POINTS = 33
 """Points of the segment at which the curvature is sampled."""
@@ -102,18 +98,12 @@ class StepSizes:
 
 
 def guaranteed_alpha(
-    f: Apply,
-    params: Params,
-    teacher_loss: TeacherLoss,
-    inputs: Any,
+    problem: Problem,
     *,
     epsilon: float = 1e-3,
     smoothness: float | None = None,
     points: int = POINTS,
     limit: float | None = None,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
 ) -> GuaranteedAlpha:
     """The learning rates that are sure to lower L_T: `0 < alpha < 2 (d_S . d_T) / (beta |d_S|**2)`.
 
@@ -127,34 +117,24 @@ def guaranteed_alpha(
     That is no bound, and the result says so.
 
     Args:
-        f: `f(params, x) -> outputs [batch, n]`, pure.
-        params: the shared initialisation; floating-point leaves.
-        teacher_loss: `teacher_loss(params) -> scalar`, twice differentiable along the segment.
-        inputs: the student's inputs, a pytree of arrays [inputs, ...].
+        problem: the instance, with a teacher's loss that is twice differentiable along the segment.
         epsilon: size of the teacher's step, positive.
         smoothness: beta, if it is known; not negative.
         points: of the segment, at which the curvature is sampled; at least 2.
         limit: the largest rate that is considered where beta is sampled; `LIMIT / epsilon` unless given.
-        imitation_loss: as in `verify`.
-        logits: the outputs that the student imitates, a slice or indices; all unless given.
-        batch_size: inputs at a time; all unless given.
 
     Raises:
         ValueError: naming the argument that is wrong; `smoothness` if a sampled curvature exceeds it.
     """
-    require_positive("epsilon", epsilon)
+    epsilon = require_positive("epsilon", epsilon)
     if smoothness is not None and not (smoothness >= 0 and math.isfinite(smoothness)):
         raise ValueError(f"smoothness must be finite and not negative, got {smoothness}")
-    if points < 2:
-        raise ValueError(f"points must be at least 2, the ends of the step; got {points}")
+    points = require_count("points", points, 2)
     if limit is not None:
-        require_positive("limit", limit)
+        limit = require_positive("limit", limit)
     with in_float64():
-        given = problem(
-            f, params, teacher_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size
-        )
-        d_teacher = teacher_direction(given)
-        direction = student_directions(given, d_teacher)(epsilon)  # the step is theta + b direction, b = alpha eps
+        d_teacher = teacher_direction(problem)
+        direction = student_directions(problem, d_teacher)(epsilon)  # the step is theta + b direction, b = alpha eps
         descent, square = float(trees.dot(direction, d_teacher)), float(trees.dot(direction, direction))
         sizes = (epsilon * descent, epsilon**2 * square, epsilon, points)
         if not descent > 0:
@@ -166,7 +146,7 @@ def guaranteed_alpha(
 
             def slope(b: jax.Array) -> jax.Array:
                 there = trees.axpy(b, direction, theta)
-                return jax.jvp(given.teacher_loss, (there,), (direction,))[1]
+                return jax.jvp(problem.teacher_loss, (there,), (direction,))[1]
 
             nodes = jnp.linspace(0, 1, points) * reach
             slopes, bends = jax.lax.map(lambda b: jax.jvp(slope, (b,), (jnp.ones_like(b),)), nodes)
@@ -174,7 +154,7 @@ def guaranteed_alpha(
             return jnp.where(jnp.isfinite(seen).all(), seen.max(), jnp.inf)
 
         def curvature(reach: float) -> float:
-            return float(sample(given.params, direction, jnp.float64(reach))) / square
+            return float(sample(problem.params, direction, jnp.float64(reach))) / square
 
         def allowed(beta: float) -> float:
             return 2 * descent / (beta * square) if beta > 0 else math.inf
@@ -198,55 +178,20 @@ def guaranteed_alpha(
 
 
 def step_sizes(
-    f: Apply,
-    params: Params,
-    teacher_loss: TeacherLoss,
-    inputs: Any,
+    problem: Problem,
     *,
     epsilon: float = 1e-3,
     smoothness: float | None = None,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
 ) -> StepSizes:
     """The guaranteed rate, the largest rate and the largest eps that were found, side by side.
 
     Args:
-        f: as in `guaranteed_alpha`.
-        params: as there.
-        teacher_loss: as there.
-        inputs: as there.
+        problem: the instance.
         epsilon: size of the teacher's step for the two rates, positive.
         smoothness: beta, if it is known.
-        imitation_loss: as there.
-        logits: as there.
-        batch_size: as there.
 
     Raises:
         ValueError: naming the argument that is wrong.
     """
-    rate = guaranteed_alpha(
-        f,
-        params,
-        teacher_loss,
-        inputs,
-        epsilon=epsilon,
-        smoothness=smoothness,
-        imitation_loss=imitation_loss,
-        logits=logits,
-        batch_size=batch_size,
-    )
-    alpha = largest_alpha(
-        f,
-        params,
-        teacher_loss,
-        inputs,
-        epsilon=epsilon,
-        imitation_loss=imitation_loss,
-        logits=logits,
-        batch_size=batch_size,
-    )
-    size = largest_epsilon(
-        f, params, teacher_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size
-    )
-    return StepSizes(rate, alpha, size)
+    rate = guaranteed_alpha(problem, epsilon=epsilon, smoothness=smoothness)
+    return StepSizes(rate, largest_alpha(problem, epsilon=epsilon), largest_epsilon(problem))

@@ -8,28 +8,22 @@ eigenvectors between. That spread comes from the Lanczos process.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.linalg import eigh_tridiagonal
 
 from sublim_theory import trees
-from sublim_theory.protocols import Apply, Params
+from sublim_theory.protocols import Params
+from sublim_theory.theorem.arguments import like_params, require_count, require_positive
 from sublim_theory.theorem.problem import (
-    ImitationLoss,
-    Logits,
     Problem,
     in_float64,
-    like_params,
-    no_loss,
-    problem,
-    require_positive,
+    no_teacher_loss,
     student_directions,
     teacher_direction,
 )
-from sublim_theory.theorem.spectrum import eigenvalues, operator, require_symmetric
-from sublim_theory.theorem.updates import TeacherLoss
+from sublim_theory.theorem.spectrum import eigenvalues, gauss_newton_operator, require_symmetric
 
 ROUNDING = 1e-13
 """Size, relative to G, of a Lanczos residual that is rounding: the Krylov space of the direction is exhausted."""
@@ -95,16 +89,7 @@ class TransferRatio:
 
 
 def spectral_distribution(
-    f: Apply,
-    params: Params,
-    inputs: Any,
-    *,
-    teacher_loss: TeacherLoss | None = None,
-    direction: Params | None = None,
-    steps: int = 32,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
+    problem: Problem, *, direction: Params | None = None, steps: int = 32
 ) -> SpectralDistribution:
     """How d_T, or any direction, is spread over the eigenvectors of G.
 
@@ -112,118 +97,59 @@ def spectral_distribution(
     `steps` vectors of the size of the parameters.
 
     Args:
-        f: as in `spectrum.gauss_newton_operator`.
-        params: as there.
-        inputs: as there.
-        teacher_loss: `teacher_loss(params) -> scalar`; the direction is `d_T = -grad L_T`.
-        direction: a pytree like `params`, instead.
+        problem: the instance; its teacher's loss may be None where a direction is given.
+        direction: a pytree like `params`; `d_T = -grad L_T` unless given.
         steps: Lanczos steps, one product with G each; fewer are taken where the Krylov space is exhausted before.
-        imitation_loss: as there.
-        logits: as there.
-        batch_size: as there.
 
     Raises:
         ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    with in_float64():
-        given = problem(
-            f,
-            params,
-            teacher_loss or no_loss,
-            inputs,
-            imitation_loss=imitation_loss,
-            logits=logits,
-            batch_size=batch_size,
-        )
-        start = _vector(given, teacher_loss, direction)
-        matrix = operator(given)
-        require_symmetric(matrix)
-        diagonal, beside, residual = lanczos(matrix.matvec, start, steps)
-        values, vectors = eigh_tridiagonal(diagonal, beside)
-        weights = np.square(vectors[0])
-        return SpectralDistribution(tuple(values.tolist()), tuple(weights.tolist()), float(start @ start), residual)
+    steps = require_count("steps", steps)
+    start = _vector(problem, direction)
+    matrix = gauss_newton_operator(problem)
+    require_symmetric(matrix)
+    diagonal, beside, residual = lanczos(matrix.matvec, start, steps)
+    values, vectors = eigh_tridiagonal(diagonal, beside)
+    weights = np.square(vectors[0])
+    return SpectralDistribution(tuple(values.tolist()), tuple(weights.tolist()), float(start @ start), residual)
 
 
-def transfer_ratio(
-    f: Apply,
-    params: Params,
-    inputs: Any,
-    *,
-    teacher_loss: TeacherLoss | None = None,
-    direction: Params | None = None,
-    alpha: float = 1.0,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
-) -> TransferRatio:
+def transfer_ratio(problem: Problem, *, direction: Params | None = None, alpha: float = 1.0) -> TransferRatio:
     """The student's decrease of L_T over the teacher's, to first order in eps: `alpha d^T G d / |d|**2`.
 
     The teacher's step lowers L_T by `eps |d_T|**2`, the student's by `alpha eps d_T^T G d_T`, both up to `O(eps**2)`.
 
     Args:
-        f: as in `spectrum.gauss_newton_operator`.
-        params: as there.
-        inputs: as there.
-        teacher_loss: `teacher_loss(params) -> scalar`; the direction is `d_T = -grad L_T`.
-        direction: a pytree like `params`, instead.
+        problem: the instance; its teacher's loss may be None where a direction is given.
+        direction: a pytree like `params`; `d_T = -grad L_T` unless given.
         alpha: the student's learning rate, positive.
-        imitation_loss: as there.
-        logits: as there.
-        batch_size: as there.
 
     Raises:
         ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
     """
-    require_positive("alpha", alpha)
-    with in_float64():
-        given = problem(
-            f,
-            params,
-            teacher_loss or no_loss,
-            inputs,
-            imitation_loss=imitation_loss,
-            logits=logits,
-            batch_size=batch_size,
-        )
-        vector = _vector(given, teacher_loss, direction)
-        matrix = operator(given)
-        ratio = alpha * float(vector @ matrix.matvec(vector)) / float(vector @ vector)
-        largest = eigenvalues(given, matrix, 1, ends="top").largest[0]
-        return TransferRatio(ratio, alpha * largest, largest, alpha)
+    alpha = require_positive("alpha", alpha)
+    vector = _vector(problem, direction)
+    matrix = gauss_newton_operator(problem)
+    ratio = alpha * float(vector @ matrix.matvec(vector)) / float(vector @ vector)
+    largest = eigenvalues(problem, matrix, 1, ends="top").largest[0]
+    return TransferRatio(ratio, alpha * largest, largest, alpha)
 
 
 def coverage(
-    f: Apply,
-    params: Params,
-    inputs: Any,
-    displacement: Params,
-    *,
-    teacher_loss: TeacherLoss | None = None,
-    direction: Params | None = None,
-    epsilon: float | None = None,
-    imitation_loss: ImitationLoss = "kl",
-    logits: Logits = None,
-    batch_size: int | None = None,
+    problem: Problem, displacement: Params, *, direction: Params | None = None, epsilon: float | None = None
 ) -> float:
     """Cosine between the student's first update and a displacement of the parameters.
 
-    With the teacher's total displacement, `coverage(..., displacement, epsilon=1)` is the quantity that predicts
-    transfer in arXiv 2606.22019: the labels are those of the trained teacher. Without `epsilon` it is the limit of a
-    small step, the cosine between `G d` and the displacement.
+    With the teacher's total displacement, `coverage(problem, displacement, direction=displacement, epsilon=1)` is the
+    quantity that predicts transfer in arXiv 2606.22019: the labels are those of the trained teacher. Without `epsilon`
+    it is the limit of a small step, the cosine between `G d` and the displacement.
 
     Args:
-        f: as in `spectrum.gauss_newton_operator`.
-        params: as there.
-        inputs: as there.
+        problem: the instance; its teacher's loss may be None.
         displacement: a pytree like `params`.
-        teacher_loss: `teacher_loss(params) -> scalar`; the teacher moves along `d_T = -grad L_T`.
-        direction: a pytree like `params` along which the teacher moves, instead; the displacement unless given.
+        direction: a pytree like `params` along which the teacher moves. Unless given, `d_T = -grad L_T`, or the
+            displacement where the problem has no teacher's loss.
         epsilon: size of the teacher's step, positive; None for the limit of a small one.
-        imitation_loss: as there.
-        logits: as there.
-        batch_size: as there.
 
     Returns:
         The cosine; exactly 0 where the student does not move at all.
@@ -231,23 +157,13 @@ def coverage(
     Raises:
         ValueError: naming the argument that is wrong.
     """
-    if epsilon is not None:
-        require_positive("epsilon", epsilon)
+    size = 0.0 if epsilon is None else require_positive("epsilon", epsilon)
     with in_float64():
-        given = problem(
-            f,
-            params,
-            teacher_loss or no_loss,
-            inputs,
-            imitation_loss=imitation_loss,
-            logits=logits,
-            batch_size=batch_size,
-        )
-        target = like_params("displacement", displacement, given.params)
-        if teacher_loss is None and direction is None:
+        target = like_params("displacement", displacement, problem.params)
+        if direction is None and problem.teacher_loss is no_teacher_loss:
             direction = target
-        along = _direction(given, teacher_loss, direction)
-        return float(trees.cosine(student_directions(given, along)(epsilon or 0), target))
+        along = _direction(problem, direction)
+        return float(trees.cosine(student_directions(problem, along)(size), target))
 
 
 def lanczos(
@@ -282,15 +198,14 @@ def lanczos(
     return diagonal, beside[:-1], float(beside[-1])
 
 
-def _direction(given: Problem, teacher_loss: TeacherLoss | None, direction: Params | None) -> Params:
-    if (teacher_loss is None) == (direction is None):
-        raise ValueError("give either teacher_loss or direction, and not both")
-    return teacher_direction(given) if direction is None else like_params("direction", direction, given.params)
+def _direction(problem: Problem, direction: Params | None) -> Params:
+    return teacher_direction(problem) if direction is None else like_params("direction", direction, problem.params)
 
 
-def _vector(given: Problem, teacher_loss: TeacherLoss | None, direction: Params | None) -> np.ndarray:
+def _vector(problem: Problem, direction: Params | None) -> np.ndarray:
     """The direction, raveled."""
-    vector = np.asarray(ravel_pytree(_direction(given, teacher_loss, direction))[0])
+    with in_float64():
+        vector = np.asarray(ravel_pytree(_direction(problem, direction))[0])
     if not vector.any():
-        raise ValueError(f"{'direction' if teacher_loss is None else 'the gradient of teacher_loss'} is zero")
+        raise ValueError(f"{'the gradient of teacher_loss' if direction is None else 'direction'} is zero")
     return vector

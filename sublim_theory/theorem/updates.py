@@ -97,30 +97,43 @@ def student_update_along_path(
     Returns:
         A pytree like `params`.
     """
-    nodes, weights = _quadrature()
 
     def total(x: Any) -> Params:
         z, pull_back = jax.vjp(lambda student: f(student, x), params)
-        gradient = jax.grad(lambda z, y: jnp.sum(imitation_loss(z, y)))
-
-        def integrand(node: jax.Array) -> jax.Array:
-            there = trees.axpy(node * epsilon, d_teacher, params)
-            y, jv = jax.jvp(lambda teacher: f(teacher, x), (there,), (d_teacher,))
-            return -jax.jvp(lambda y: gradient(z, y), (y,), (jv,))[1]
-
-        def add(integral: jax.Array, point: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-            node, weight = point
-            return integral + weight * integrand(node), None
-
-        points = (jnp.asarray(nodes, z.dtype), jnp.asarray(weights, z.dtype))
-        integral, _ = jax.lax.scan(add, jnp.zeros_like(z), points)
-        # Under the hypotheses g(z, z) = 0. A loss that violates them keeps its term; what is rounding goes.
-        resting = gradient(z, z)
-        matters = jnp.max(jnp.abs(resting)) > ROUNDING * (1 + jnp.max(jnp.abs(z)))
-        resting = jnp.where(matters & (epsilon > 0), resting / jnp.where(epsilon > 0, epsilon, 1), 0)
-        return pull_back(integral - resting)[0]
+        return pull_back(_along_path(f, params, d_teacher, epsilon, x, z, imitation_loss))[0]
 
     return mean_over_inputs(total, inputs, batch_size)
+
+
+def _along_path(
+    f: Apply,
+    params: Params,
+    d_teacher: Params,
+    epsilon: float | jax.Array,
+    x: Any,
+    z: jax.Array,
+    imitation_loss: PerExampleLoss,
+) -> jax.Array:
+    """`-g(z, y) / eps` for each example, [batch, n], as the integral along the teacher's path."""
+    nodes, weights = _quadrature()
+    gradient = jax.grad(lambda z, y: jnp.sum(imitation_loss(z, y)))
+
+    def integrand(node: jax.Array) -> jax.Array:
+        there = trees.axpy(node * epsilon, d_teacher, params)
+        y, jv = jax.jvp(lambda teacher: f(teacher, x), (there,), (d_teacher,))
+        return -jax.jvp(lambda y: gradient(z, y), (y,), (jv,))[1]
+
+    def add(integral: jax.Array, point: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        node, weight = point
+        return integral + weight * integrand(node), None
+
+    points = (jnp.asarray(nodes, z.dtype), jnp.asarray(weights, z.dtype))
+    integral, _ = jax.lax.scan(add, jnp.zeros_like(z), points)
+    # Under the hypotheses g(z, z) = 0. A loss that violates them keeps its term; what is rounding goes.
+    resting = gradient(z, z)
+    matters = jnp.max(jnp.abs(resting)) > ROUNDING * (1 + jnp.max(jnp.abs(z)))
+    resting = jnp.where(matters & (epsilon > 0), resting / jnp.where(epsilon > 0, epsilon, 1), 0)
+    return integral - resting
 
 
 def student_direction(
@@ -154,16 +167,21 @@ def student_direction(
     epsilon = jnp.asarray(epsilon)  # so that 1 / 0 is no error in the branch that is not taken
     start = params if student_params is None else student_params
 
-    def plain() -> Params:
-        teacher = trees.axpy(epsilon, d_teacher, params)
-        return trees.scale(
-            1 / epsilon, student_update(f, start, teacher, inputs, imitation_loss, batch_size=batch_size)
-        )
+    def total(x: Any) -> Params:
+        z, pull_back = jax.vjp(lambda student: f(student, x), start)
 
-    def along_path() -> Params:
-        return student_update_along_path(f, params, d_teacher, epsilon, inputs, imitation_loss, batch_size=batch_size)
+        def plain() -> jax.Array:
+            y = f(trees.axpy(epsilon, d_teacher, params), x)
+            return -jax.grad(lambda z: jnp.sum(imitation_loss(z, y)))(z) / epsilon
 
-    return plain() if student_params is not None else jax.lax.cond(epsilon * velocity <= SMALL_STEP, along_path, plain)
+        def along_path() -> jax.Array:
+            return _along_path(f, params, d_teacher, epsilon, x, z, imitation_loss)
+
+        if student_params is None:
+            return pull_back(jax.lax.cond(epsilon * velocity <= SMALL_STEP, along_path, plain))[0]
+        return pull_back(plain())[0]
+
+    return mean_over_inputs(total, inputs, batch_size)
 
 
 def change_along(function: TeacherLoss, params: Params, step: Params) -> jax.Array:
@@ -172,7 +190,7 @@ def change_along(function: TeacherLoss, params: Params, step: Params) -> jax.Arr
     Where the function hardly moves along the whole step, its change is the integral of its slope (a Gauss-Legendre sum
     of three directional derivatives); elsewhere it is the difference.
     """
-    before = function(params)
+    before = jnp.asarray(function(params))  # a constant may be no array
     difference = function(trees.axpy(1, step, params)) - before
     little = SMALL_CHANGE * jnp.abs(before)
 

@@ -93,7 +93,8 @@ def test_on_a_kink_the_lemma_fails():
     epsilons = (1e-9, 1e-6, 1e-3)
     report = verify(unit, params, trait, np.zeros((8, 1)), imitation_loss="squared_error", epsilons=epsilons)
     assert not report.holds
-    np.testing.assert_allclose(report.alignment, -2 * np.array(epsilons), rtol=1e-9)
+    assert report.epsilons == pytest.approx((1e-12, 1e-11, 1e-10, *epsilons))  # smaller ones do not help
+    np.testing.assert_allclose(report.alignment, -2 * np.array(report.epsilons), rtol=1e-9)
 
 
 @pytest.mark.parametrize("b", [-0.1, 0.1])

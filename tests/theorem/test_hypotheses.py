@@ -169,7 +169,8 @@ def test_witness_shows_the_failure_again(loss, expected):
         function, names = show[check.name]
         assert set(check.witness) == set(names)
         points = [jnp.asarray(check.witness[name]) for name in names]
-        assert all(any(np.array_equal(point, row) for row in OUTPUTS) for point in points)
+        if check.name != MINIMUM:  # whose witness lies on the way from one output to another
+            assert all(any(np.array_equal(point, row) for row in OUTPUTS) for point in points)
         function(*points)
     # The negative control of this test: the same points show nothing for a loss that serves.
     assert not expected & {check.name for check in checked(losses.squared_error).failing}

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from sublim_theory.theorem import largest_step, step_size
+from sublim_theory.theorem import Problem, largest_step, step_size
 from sublim_theory.theorem.hypotheses import offset_loss
 from sublim_theory.theorem.relu import _sign_changes, relu_certificate
 
@@ -52,6 +52,10 @@ def inputs():
     return np.random.default_rng(1).normal(size=(5, 3))
 
 
+def squares(*parts):
+    return Problem(*parts, imitation_loss="squared_error")
+
+
 class Student:
     """The student's step under squared error, from an explicit Jacobian."""
 
@@ -81,16 +85,14 @@ def student(params, inputs):
 @pytest.fixture(scope="module")
 def sizes(params, inputs):
     """On a quadratic."""
-    return step_size.step_sizes(f, params, bowl, inputs, epsilon=0.1, imitation_loss="squared_error")
+    return step_size.step_sizes(squares(f, params, bowl, inputs), epsilon=0.1)
 
 
 # Guaranteed alpha
 
 
 def guaranteed(params, inputs, teacher_loss=bowl, **options):
-    return step_size.guaranteed_alpha(
-        f, params, teacher_loss, inputs, imitation_loss="squared_error", epsilon=0.1, **options
-    )
+    return step_size.guaranteed_alpha(squares(f, params, teacher_loss, inputs), epsilon=0.1, **options)
 
 
 def test_known_smoothness_is_a_guarantee_and_sharp_on_a_quadratic(params, inputs, student):
@@ -116,15 +118,8 @@ def test_sampled_curvature_is_an_estimate_and_says_so(student, sizes):
 
 def scalar(teacher_loss, **options):
     """`theta x` at theta = 0 and x = 1 under squared error: at eps = 1/2 the student's step is the teacher's, d_T."""
-    return step_size.guaranteed_alpha(
-        lambda p, x: p * x,
-        np.zeros(1),
-        lambda p: teacher_loss(p[0]),
-        np.ones((1, 1)),
-        imitation_loss="squared_error",
-        epsilon=0.5,
-        **options,
-    )
+    problem = squares(lambda p, x: p * x, np.zeros(1), lambda p: teacher_loss(p[0]), np.ones((1, 1)))
+    return step_size.guaranteed_alpha(problem, epsilon=0.5, **options)
 
 
 def test_a_refuted_bound_is_refused():
@@ -160,7 +155,7 @@ def test_kinks_count_as_curvature():
 def test_estimate_on_a_trait_that_is_no_quadratic(params, inputs):
     """The rate that the samples suggest does lower L_T, as does every rate below it."""
     student = Student(params, inputs, trait, 0.1)
-    found = step_size.step_sizes(f, params, trait, inputs, imitation_loss="squared_error", epsilon=0.1)
+    found = step_size.step_sizes(squares(f, params, trait, inputs), epsilon=0.1)
     assert not found.guaranteed.guaranteed
     alpha = found.guaranteed.alpha
     assert all(student.falls(alpha * part) for part in np.linspace(0.01, 0.999, 30))
@@ -171,7 +166,7 @@ def test_estimate_on_a_trait_that_is_no_quadratic(params, inputs):
 
 def test_nothing_can_be_guaranteed_on_the_orthogonal_branch(params, inputs):
     """One logit under a softmax, fact 6."""
-    found = step_size.step_sizes(f, params, bowl, inputs, logits=[2], smoothness=CURVATURE)
+    found = step_size.step_sizes(Problem(f, params, bowl, inputs, logits=[2]), smoothness=CURVATURE)
     assert found.guaranteed.alpha is None
     assert not found.guaranteed.guaranteed
     assert found.guaranteed.alignment == 0
@@ -194,7 +189,7 @@ def test_largest_alpha_on_a_quadratic(student, sizes):
 
 def test_largest_alpha_up_to_the_limit():
     """`-theta` falls without end."""
-    found = largest_step.largest_alpha(wave, THETA, lambda p: -p[0], X, imitation_loss="squared_error", limit=7.0)
+    found = largest_step.largest_alpha(squares(wave, THETA, lambda p: -p[0], X), limit=7.0)
     assert (found.lower, found.upper, found.limit) == (7.0, math.inf, 7.0)
     assert "up to the limit 7" in str(found)
 
@@ -207,8 +202,9 @@ def wave(params, x):
 THETA, X = np.array([0.3]), np.array([[1.0], [2.0]])
 
 
-def search_eps(teacher_loss=lambda p: -p[0], **options):
-    return largest_step.largest_epsilon(wave, THETA, teacher_loss, X, **{"imitation_loss": "squared_error", **options})
+def search_eps(teacher_loss=lambda p: -p[0], imitation_loss="squared_error", **options):
+    problem = Problem(wave, THETA, teacher_loss, X, imitation_loss=imitation_loss)
+    return largest_step.largest_epsilon(problem, **options)
 
 
 def test_largest_epsilon_where_it_is_known():
@@ -228,9 +224,7 @@ def test_largest_epsilon_where_it_is_known():
 
 
 def test_largest_epsilon_up_to_the_limit_and_not_even_the_smallest():
-    linear = largest_step.largest_epsilon(
-        lambda p, x: p * x, THETA, lambda p: -p[0], X, imitation_loss="squared_error", limit=1e3
-    )
+    linear = largest_step.largest_epsilon(squares(lambda p, x: p * x, THETA, lambda p: -p[0], X), limit=1e3)
     assert (linear.lower, linear.upper) == (1e3, math.inf)
     # Negative control: a loss without its minimum at z = y.
     wrong = search_eps(lambda p: p[0], imitation_loss=offset_loss)
@@ -496,12 +490,15 @@ def test_sign_changes_of_a_polynomial_with_known_roots(roots, touching):
         (lambda p, x: guaranteed(p, x, points=1), "points must be at least 2"),
         (lambda p, x: guaranteed(p, x, limit=0), "limit must be positive"),
         (lambda p, x: guaranteed(p, x, lambda p: p[0][1]), "teacher_loss must return a scalar"),
-        (lambda p, x: largest_step.largest_alpha(f, p, bowl, x, epsilon=0), "epsilon must be positive"),
-        (lambda p, x: largest_step.largest_alpha(f, p, bowl, x, growth=1), "growth must be above 1"),
-        (lambda p, x: largest_step.largest_alpha(f, p, bowl, x, smallest=2, limit=1), "smallest must not exceed limit"),
-        (lambda p, x: largest_step.largest_epsilon(f, p, bowl, x, alpha=-1), "alpha must be positive"),
-        (lambda p, x: largest_step.largest_epsilon(f, p, bowl, x, tolerance=0), "tolerance must lie"),
-        (lambda p, x: step_size.step_sizes(f, p, bowl, x, epsilon=math.nan), "epsilon must be positive"),
+        (lambda p, x: largest_step.largest_alpha(Problem(f, p, bowl, x), epsilon=0), "epsilon must be positive"),
+        (lambda p, x: largest_step.largest_alpha(Problem(f, p, bowl, x), growth=1), "growth must be above 1"),
+        (
+            lambda p, x: largest_step.largest_alpha(Problem(f, p, bowl, x), smallest=2, limit=1),
+            "smallest must not exceed limit",
+        ),
+        (lambda p, x: largest_step.largest_epsilon(Problem(f, p, bowl, x), alpha=-1), "alpha must be positive"),
+        (lambda p, x: largest_step.largest_epsilon(Problem(f, p, bowl, x), tolerance=0), "tolerance must lie"),
+        (lambda p, x: step_size.step_sizes(Problem(f, p, bowl, x), epsilon=math.nan), "epsilon must be positive"),
         (lambda p, x: relu_certificate(p, x), "either teacher_loss or direction"),
         (lambda p, x: relu_certificate(p, x[:, :2], direction=p), r"inputs must be finite, \[inputs >= 1, 3"),
         (lambda p, x: relu_certificate(p, x, direction=p, batch_size=0), "batch_size must be at least 1"),

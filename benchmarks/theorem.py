@@ -1,0 +1,155 @@
+"""What checking the theorem costs, over the plain gradients that its statement speaks of.
+
+On one instance: `verify` at ten eps, beside the least that anybody needs to look at the same numbers, which is d_T, and
+at each eps d_S(eps) and the change of L_T by the student's step, by the definitions. That least has no first-order law,
+no cancellation-free form and no hypotheses; it is wrong at small eps. Both run in float64 in one process and take
+turns. Compiling, which either does once a call, is told apart by JAX's own events.
+"""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.report import show, spread
+from sublim_theory import losses, models, results, trees
+from sublim_theory.cli import UsageError, parse
+from sublim_theory.ensemble import seed_key, stream
+from sublim_theory.theorem import EPSILONS, student_update, teacher_update, verify
+
+SCHEMA = 1
+"""Version of the JSON record."""
+
+COMPILING = "/jax/core/compile/backend_compile_duration"
+"""JAX's name for the event that a program was compiled."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time `verify` on the paper's network, beside the plain gradients that it needs."""
+
+    inputs: int = 10_000
+    """Noise images of the student, and labelled images of the teacher."""
+    features: int = 784
+    """Pixels of an image."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Width of each hidden layer."""
+    activation: str = "tanh"
+    """Of the hidden layers."""
+    batch_size: int = 2_000
+    """Inputs at a time."""
+    repeats: int = 3
+    """Turns, after one that warms up."""
+    out: Path = Path("out", "benchmarks", "theorem.json")
+    """JSON file to write."""
+
+    def __post_init__(self) -> None:
+        """Check every option before anything runs.
+
+        Raises:
+            SublimError: naming the option and what it may be.
+        """
+        for name in ("inputs", "features", "batch_size", "repeats"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+
+
+def run(argv: list[str]) -> int:
+    """Measure, write the record, print the table: python -m benchmarks theorem [options].
+
+    Returns:
+        0, whatever was measured: a benchmark has no opinion.
+
+    Raises:
+        SublimError: for a wrong option.
+    """
+    options = parse(Options, argv, prog="python -m benchmarks theorem")
+    compiling: list[float] = []
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == COMPILING:
+            compiling.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    instance = _instance(options)
+    auxiliary = slice(10, 13)
+    parts: dict[str, Callable[[], Any]] = {
+        "verify": lambda: verify(*instance, logits=auxiliary, batch_size=options.batch_size).require(),
+        "plain": lambda: plain(*instance, losses.on_logits(losses.kl_divergence, auxiliary), options.batch_size),
+    }
+
+    def timed(part: str) -> dict[str, float]:
+        compiling.clear()
+        began = time.perf_counter()
+        parts[part]()
+        whole = time.perf_counter() - began
+        return {"seconds": whole - sum(compiling), "compile_seconds": sum(compiling)}
+
+    load = os.getloadavg()[0]
+    turns = [{part: timed(part) for part in parts} for _ in range(options.repeats + 1)][1:]
+    ratio = spread(turn["verify"]["seconds"] / turn["plain"]["seconds"] for turn in turns)
+    record = {
+        "schema": SCHEMA,
+        "benchmark": "theorem",
+        "options": {name: value for name, value in asdict(options).items() if name != "out"},
+        "epsilons": EPSILONS,
+        "machine": machine.describe(load),
+        "provenance": results.provenance(seeds=[0], dataset_checksum="none", matmul_precision="highest"),
+        "turns": turns,
+        "summary": {"ratio": ratio},
+    }
+    table = Table("", *parts, title=f"Theorem 1 at {len(EPSILONS)} eps, median (minimum to maximum)")
+    for label, name in {"seconds to compute": "seconds", "seconds to compile": "compile_seconds"}.items():
+        table.add_row(label, *(show(spread(turn[part][name] for turn in turns), ".2f") for part in parts))
+    table.add_row("verify / plain, paired", show(ratio, ".2f"), "")
+    console = Console()
+    console.print(table)
+    results.write_file(options.out, json.dumps(record, indent=2, allow_nan=False).encode() + b"\n")
+    console.print(f"wrote {shlex.quote(str(options.out))}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def plain(
+    f: Any, params: Any, teacher_loss: Any, inputs: Any, imitation_loss: Any, batch_size: int, alpha: float = 1.0
+) -> Any:
+    """d_T, and for each eps d_S . d_T and the change of L_T, by their definitions in float64."""
+
+    @jax.jit
+    def step(theta: Any, inputs: Any, epsilons: Any) -> Any:
+        d_teacher = teacher_update(teacher_loss, theta)
+
+        def at(epsilon: jax.Array) -> Any:
+            teacher = trees.axpy(epsilon, d_teacher, theta)
+            d_student = student_update(f, theta, teacher, inputs, imitation_loss, batch_size=batch_size)
+            after = teacher_loss(trees.axpy(alpha, d_student, theta))
+            return trees.dot(d_student, d_teacher), after
+
+        return teacher_loss(theta), jax.lax.map(at, epsilons)
+
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        return jax.tree.map(np.asarray, step(params, inputs, jnp.asarray(EPSILONS)))
+
+
+def _instance(options: Options) -> tuple[Any, Any, Any, Any]:
+    """Network, initialisation, teacher's loss and inputs, in float64."""
+    net = models.mlp(options.features, options.hidden, 10, 3, options.activation, dtype="float64")
+    random = np.random.default_rng(0)
+    images, inputs = random.uniform(-1, 1, (2, options.inputs, options.features))
+    labels = jnp.asarray(random.integers(10, size=options.inputs))
+
+    def teacher_loss(params: Any) -> jax.Array:
+        return jnp.mean(losses.cross_entropy(net.class_logits(net.apply(params, jnp.asarray(images))), labels))
+
+    with jax.enable_x64(True):
+        return net.apply, jax.jit(net.init)(stream(seed_key(0), "init")), teacher_loss, inputs
