@@ -1,13 +1,12 @@
-"""The commands `reproduce` and `list`: run an experiment, save its record, draw it, and say whether it held."""
+"""The commands `reproduce`, `sweep` and `list`: run an experiment, save its record, draw it, say whether it held."""
 
 import argparse
 import dataclasses
-import importlib
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +14,9 @@ from rich.table import Table
 
 import figures
 from experiments import EXPERIMENTS
+from experiments import sweep as engine
 from experiments.expectations import judge
+from experiments.registry import SUMMARIES, find
 from figures.drawing import ClaimError
 from sublim_theory.cli import MISSED, UsageError, parse
 from sublim_theory.protocols import lookup
@@ -38,7 +39,8 @@ def reproduce(argv: list[str]) -> int:
     """Run an experiment and compare it with what is expected: sublim reproduce NAME [options].
 
     Args:
-        argv: words of the command line after `reproduce`.
+        argv: words of the command line after `reproduce`. The name `all` runs every experiment, with options that all
+            of them have.
 
     Returns:
         0 if every expectation holds, `MISSED` if one does not or the record contradicts the claim of its figure.
@@ -46,28 +48,89 @@ def reproduce(argv: list[str]) -> int:
     Raises:
         UsageError: for a wrong name, option or value.
     """
-    names = ", ".join(EXPERIMENTS)
+    names = ", ".join(SUMMARIES)
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: sublim reproduce NAME [options]\n\nNAME is one of: {names}")
+        print(f"usage: sublim reproduce NAME [options]\n\nNAME is all, or one of: {names}")
         print("Options of an experiment: sublim reproduce NAME --help")
         return 0
     name = argv[0]
     if name.startswith("-"):
         raise UsageError(f"the experiment comes first: sublim reproduce NAME [options]; NAME is one of: {names}")
+    if name == "all":
+        parsed = {each: _parse(each, find(each), argv[1:]) for each in SUMMARIES}  # refuse before anything runs
+        return max(_reproduce(each, run, config) for each, (run, config) in parsed.items())
+    return _reproduce(name, *_parse(name, find(name), argv[1:]))
+
+
+def _reproduce(name: str, run: Run, config: Any) -> int:
+    experiment = find(name)
+    changed = _changed(config, experiment.PRESETS[run.preset])
+
+    def produce(chunks: Path) -> Result:
+        result: Result = experiment.run(config, preset=run.preset, data_dir=run.data_dir, chunks=chunks)
+        return result
+
+    return _record(name, run, changed, produce)
+
+
+def sweep(argv: list[str]) -> int:
+    """Run an experiment over values of a setting: sublim sweep NAME --vary SETTING=VALUE,VALUE,... [options].
+
+    With a second `--vary`, over all pairs of values. The record goes to OUT/sweep_NAME-PRESET-SETTING.
+
+    Args:
+        argv: words of the command line after `sweep`.
+
+    Returns:
+        0, or `MISSED` if the record contradicts the claim of its figure.
+
+    Raises:
+        UsageError: for a wrong name, option or value.
+    """
+    usage = "sublim sweep NAME --vary SETTING=VALUE,VALUE,... [--vary SETTING=...] [options of the experiment]"
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: {usage}\n\nA tuple is written 64x64. For example: sublim sweep fig10 --vary auxiliary=1,3,10")
+        return 0
+    name, *words = argv
     lookup("experiment", name, EXPERIMENTS)
-    module = importlib.import_module(f"experiments.{name}")
-    run, config = _parse(name, module, argv[1:])
-    changed = _changed(config, module.PRESETS[run.preset])
-    with run_folder(run.out / f"{name}-{run.preset}") as folder:
-        result: Result = module.run(config, preset=run.preset, data_dir=run.data_dir, chunks=folder / "chunks")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--vary", action="append", default=[])
+    try:
+        given, others = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error}; usage: {usage}") from error
+    experiment = find(name)
+    run, config = _parse(name, experiment, others)
+    vary = engine.parse_vary(type(config), given.vary)
+    try:
+        engine.points(config, vary)
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"--vary: {error}") from error
+    title = f"sweep_{name}"
+    folder = f"{title}-{run.preset}-{'-'.join(vary)}"
+
+    def produce(chunks: Path) -> Result:
+        return engine.run(experiment, title, config, vary, preset=run.preset, data_dir=run.data_dir, chunks=chunks)
+
+    return _record(title, run, list(vary), produce, folder)
+
+
+def _record(
+    name: str, run: Run, changed: list[str], produce: Callable[[Path], Result], folder: str | None = None
+) -> int:
+    """Run, judge, save, draw and report; the exit status."""
+    with run_folder(run.out / (folder or f"{name}-{run.preset}")) as path:
+        result = produce(path / "chunks")
         verdicts = [] if changed else judge(name, run.preset, result.conditions)
         result = dataclasses.replace(result, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
-        result.save(folder)
+        result.save(path)
         try:
-            pictures, refusal = figures.save(result, folder), None
+            pictures, refusal = figures.save(result, path), None
         except ClaimError as error:
             pictures, refusal = [], error
-        _report(result, changed, [folder / "summary.json", *pictures])
+        _report(result, changed, [path / "summary.json", *pictures])
     if refusal is not None:
         print(f"sublim: {refusal}", file=sys.stderr)
     return 0 if refusal is None and all(verdict.holds for verdict in verdicts) else MISSED
@@ -81,8 +144,8 @@ def list_experiments(argv: list[str]) -> int:
     """
     parse(_Nothing, argv, prog="sublim list")
     table = Table("experiment", "what it shows", "presets")
-    for name, summary in EXPERIMENTS.items():
-        table.add_row(name, summary, ", ".join(importlib.import_module(f"experiments.{name}").PRESETS))
+    for name, summary in SUMMARIES.items():
+        table.add_row(name, summary, ", ".join(find(name).PRESETS))
     Console().print(table)
     return 0
 
@@ -92,7 +155,7 @@ class _Nothing:
     """List the experiments with their presets."""
 
 
-def _parse(name: str, module: ModuleType, argv: list[str]) -> tuple[Run, Any]:
+def _parse(name: str, module: Any, argv: list[str]) -> tuple[Run, Any]:
     """The run and the experiment's config, which starts from the preset and takes every option given."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--preset", default=Run.preset)
@@ -105,13 +168,13 @@ def _parse(name: str, module: ModuleType, argv: list[str]) -> tuple[Run, Any]:
     @dataclass(frozen=True)
     class Options:
         run: Run
-        config: module.Config  # type: ignore[name-defined]
+        config: module.Config
 
     options = parse(
         Options,
         argv,
         prog=f"sublim reproduce {name}",
-        description=f"{EXPERIMENTS[name]}. Defaults shown are those of the preset {preset!r}.",
+        description=f"{SUMMARIES[name]}. Defaults shown are those of the preset {preset!r}.",
         default=Options(Run(preset=preset), start),
     )
     return options.run, options.config

@@ -23,7 +23,7 @@ def save(result: Result, folder: Path) -> list[Path]:
         ClaimError: if the record contradicts what the figure shows; see `drawing`.
         RecordError: if a file cannot be written.
     """
-    module = importlib.import_module(f"figures.{result.experiment}")
+    module = importlib.import_module(f"figures.{'sweep' if 'vary' in result.config else result.experiment}")
     paths = []
     with mpl.style.context(STYLE):
         for stem, figure in module.draw(result).items():

@@ -1,5 +1,6 @@
 """What the figures share: colours, axes, bars with their seeds, and the claim that must hold before it is drawn."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,13 @@ def require(holds: bool | np.bool_, claim: str, found: object) -> None:
         raise ClaimError(f"not drawn: the claim is that {claim}, and the record has {found}")
 
 
-def setting(result: Result) -> str:
-    """Data set, hidden layers and number of seeds, for titles."""
+def setting(result: Result, without: Collection[str] = ()) -> str:
+    """Data set, hidden layers and number of seeds, for titles; `without` the settings that vary."""
     config, count = result.config, len(result.provenance["seeds"])
     dataset = DATASETS.get(config["dataset"], config["dataset"])
     seeds = "1 seed" if count == 1 else f"{count} seeds"
-    return f"{dataset}, hidden layers {'-'.join(map(str, config['hidden']))}, {seeds}"
+    parts = {"dataset": dataset, "hidden": f"hidden layers {'-'.join(map(str, config['hidden']))}"}
+    return ", ".join([*(text for name, text in parts.items() if name not in without), seeds])
 
 
 def power(value: float, digits: int = 0) -> str:

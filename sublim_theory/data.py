@@ -54,6 +54,18 @@ class Dataset:
         """Number of classes: the largest label plus one."""
         return 1 + int(max(self.train_y.max(), self.test_y.max()))
 
+    def of_classes(self, count: int) -> "Dataset":
+        """The images of the first `count` classes alone.
+
+        Raises:
+            DataError: There are fewer.
+        """
+        if not 1 <= count <= self.classes:
+            raise DataError(f"{self.name} has {self.classes} classes, not {count}")
+        train, test = self.train_y < count, self.test_y < count
+        parts = self.train_x[train], self.train_y[train], self.test_x[test], self.test_y[test]
+        return Dataset(self.name, *parts, self.image_shape, f"{self.checksum}/{count}")
+
 
 def load(name: str, data_dir: Folder = None, download: bool = True, *, progress: bool = False) -> Dataset:
     """Load a dataset, complete and verified.

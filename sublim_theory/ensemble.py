@@ -4,6 +4,7 @@ A seed's numbers come from its own key alone. They do not depend on how many see
 chunk: chunks are padded to one shape, so that every seed goes through the same compiled program.
 """
 
+import functools
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -134,17 +135,17 @@ class _Program:
         self.shared = jax.device_put(shared)
         self.width = width
         self.compile_seconds = 0.0
-        axes = (0, *(None for _ in shared))
-        self._function = run_seed if width is None else jax.vmap(run_seed, in_axes=axes)
+        self._run_seed = run_seed
         self._compiled: Any = None
 
     def compile(self) -> None:
-        """Trace and compile, unless done before."""
+        """Trace and compile, unless done before, here or for an equal `run_seed` and data of the same shapes."""
         if self._compiled is None:
             began = time.perf_counter()
-            shape = () if self.width is None else (self.width,)
-            example = jnp.zeros(shape, jnp.int32)
-            self._compiled = jax.jit(self._function).lower(example, *self.shared).compile()
+            leaves, structure = jax.tree.flatten(self.shared)
+            shapes = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves)
+            context = tuple(getattr(jax.config, name) for name in ("jax_enable_x64", "jax_default_matmul_precision"))
+            self._compiled = _compile(self._run_seed, self.width, structure, shapes, context)
             self.compile_seconds = time.perf_counter() - began
 
     def __call__(self, seeds: list[int]) -> Arrays:
@@ -157,6 +158,26 @@ class _Program:
 
     def _run(self, seeds: np.int32 | np.ndarray) -> Arrays:
         return {name: np.asarray(value) for name, value in self._compiled(jnp.asarray(seeds), *self.shared).items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _compile(
+    run_seed: Callable[..., Mapping[str, jax.Array]],
+    width: int | None,
+    structure: Any,
+    shapes: tuple[tuple[tuple[int, ...], Any, bool], ...],
+    _context: tuple[Any, ...],
+) -> Any:
+    """The compiled program, kept for the points of a sweep: they differ in the values of `shared` alone."""
+    shared = structure.unflatten([_abstract(*row) for row in shapes])
+    axes = (0, *(None for _ in shared))
+    function = run_seed if width is None else jax.vmap(run_seed, in_axes=axes)
+    example = _abstract(() if width is None else (width,), jnp.int32)
+    return jax.jit(function).lower(example, *shared).compile()
+
+
+def _abstract(shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype, weak_type=weak_type)  # type: ignore[no-untyped-call]
 
 
 class _RateColumn(ProgressColumn):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sublim_theory.protocols import PerExampleLoss, lookup
+from sublim_theory.protocols import PerExampleLoss, lookup, plain
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -96,12 +96,13 @@ IMITATION: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def imitation(name: str, *, temperature: float | None = None) -> PerExampleLoss:
+def imitation(name: str, *, temperature: float | jax.Array | None = None) -> PerExampleLoss:
     """The imitation loss of that name: `kl`, `cross_entropy`, `squared_error` or `huber`.
 
     Args:
         name: one of the above.
-        temperature: softmax temperature for `kl` and `cross_entropy`, 1 unless given; the others have none.
+        temperature: softmax temperature for `kl` and `cross_entropy`, 1 unless given, may be traced; the others have
+            none.
 
     Raises:
         ValueError: for an unknown name, a temperature that is not positive and finite, or a temperature for
@@ -112,7 +113,7 @@ def imitation(name: str, *, temperature: float | None = None) -> PerExampleLoss:
         return loss
     if loss not in (kl_divergence, soft_cross_entropy):
         raise ValueError(f"{name!r} has no temperature; leave it out, or use 'kl' or 'cross_entropy'")
-    if not (temperature > 0 and math.isfinite(temperature)):
+    if plain(temperature) and not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
     return partial(loss, temperature=temperature)
 

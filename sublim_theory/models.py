@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sublim_theory.protocols import Apply, Params, lookup
+from sublim_theory.protocols import Apply, Params, lookup, plain
 
 Initializer = Callable[..., jax.Array]
 
@@ -85,7 +85,7 @@ def mlp(
     *,
     bias: bool = True,
     init: str = "paper",
-    init_scale: float = 1.0,
+    init_scale: float | jax.Array = 1.0,
     dtype: str = "float32",
 ) -> Network:
     """A multilayer perceptron; the defaults are the network of the paper's MNIST experiment (section 6.2).
@@ -99,7 +99,7 @@ def mlp(
         bias: whether layers have biases.
         init: `paper`, N(0, 1/fan_in) weights, not truncated, and zero biases; `he`, N(0, 2/fan_in) weights and
             zero biases; `torch`, U(-1/sqrt(fan_in), 1/sqrt(fan_in)) weights and biases, that framework's default.
-        init_scale: factor on every initial value.
+        init_scale: factor on every initial value; may be traced.
         dtype: `float32` or `float64`, of parameters and arithmetic; `float64` needs `jax_enable_x64`.
 
     Raises:
@@ -125,7 +125,7 @@ def cnn(
     *,
     bias: bool = True,
     init: str = "paper",
-    init_scale: float = 1.0,
+    init_scale: float | jax.Array = 1.0,
     dtype: str = "float32",
 ) -> Network:
     """A small convolutional network with the same heads: 3 x 3 kernels of stride 2, then dense layers.
@@ -187,7 +187,7 @@ class _TwoHeaded(nnx.Module):
         return jnp.concatenate([self.class_head(x), self.auxiliary_head(x)], axis=-1)
 
 
-def _layer_maker(init: str, init_scale: float, bias: bool, dtype: str) -> Callable[..., Any]:
+def _layer_maker(init: str, init_scale: float | jax.Array, bias: bool, dtype: str) -> Callable[..., Any]:
     """`make(kind, fan-in channels, fan-out channels, rngs)` for dense and convolutional layers of one init."""
     gain, distribution, draws_biases = lookup("initialisation", init, INITIALISATIONS)
     lookup("dtype", dtype, dict.fromkeys(("float32", "float64")))
@@ -238,8 +238,10 @@ def _split(build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int,
     return Network(init, apply, features, slice(0, classes), slice(classes, classes + auxiliary))
 
 
-def _require_positive(**sizes: float) -> None:
+def _require_positive(**sizes: Any) -> None:
     for name, size in sizes.items():
+        if not plain(size):
+            continue
         if not size > 0:
             raise ValueError(f"{name} must be positive, got {size}")
         if not math.isfinite(size):

@@ -30,6 +30,11 @@ PerExampleLoss: TypeAlias = "Callable[[jax.Array, jax.Array], jax.Array]"
 Value = TypeVar("Value")
 
 
+def plain(value: Any) -> bool:
+    """Whether a value is a plain number, which can be checked; one that is traced cannot."""
+    return isinstance(value, int | float)
+
+
 class SublimError(Exception):
     """An error whose message tells the user what to change; commands print it without a traceback."""
 

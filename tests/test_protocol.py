@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from experiments import fig10
+from experiments import distillation, fig10
 from experiments.fig10 import Config
 from sublim_theory import noise, training
 from sublim_theory.ensemble import seed_key, stream
@@ -62,7 +62,7 @@ def seen():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "train_teacher", spy(training, "train_teacher"))
         patch.setattr(training, "distil", spy(training, "distil"))
-        patch.setattr(fig10, "stream", spy(fig10, "stream"))
+        patch.setattr(distillation, "stream", spy(distillation, "stream"))
         output = fig10.run_seed(CONFIG, NET, jnp.int32(SEED), TRAIN_X, TRAIN_Y, TEST_X, TEST_Y)
     (teacher,), (students,) = calls["train_teacher"], calls["distil"]
     return SimpleNamespace(output=output, teacher=teacher, students=students, streams=calls["stream"])
@@ -288,7 +288,7 @@ def test_no_stream_of_a_seed_serves_twice(seen):
         ({"optimizer": "sgd", "momentum": 1.0}, "momentum .* got 1"),
         ({"momentum": 0.9}, "momentum is for 'sgd', not 'adam'"),
         ({"optimizer": "adamw", "weight_decay": -1.0}, "weight_decay .* got -1"),
-        ({"weight_decay": 0.1}, "weight_decay is for 'adamw', not 'adam'"),
+        ({"weight_decay": 0.1}, "weight_decay is for 'adamw' and 'adam_l2', not 'adam'"),
         ({"noise_scale": 0.0}, "noise_scale .* got 0"),
         ({"noise_scale": float("inf")}, "noise_scale .* got inf"),
         ({"temperature": 0.0}, "temperature .* got 0"),

@@ -349,7 +349,7 @@ def test_updates_by_hand(rule, gradients, start, values):
     ("name", "rate", "settings", "message"),
     [
         ("adma", 0.1, {}, "unknown optimizer 'adma'; did you mean 'adam'"),
-        ("lbfgs", 0.1, {}, "'lbfgs'.* choose from: adam, adamw, sgd"),
+        ("lbfgs", 0.1, {}, "'lbfgs'.* choose from: adam, adamw, adam_l2, sgd"),
         ("adam", 0.0, {}, "learning_rate must be positive and finite, got 0"),
         ("adam", -1.0, {}, "learning_rate .* got -1"),
         ("sgd", float("nan"), {}, "learning_rate .* got nan"),
@@ -361,8 +361,8 @@ def test_updates_by_hand(rule, gradients, start, values):
         ("adamw", 0.1, {"weight_decay": -0.1}, "weight_decay must be at least 0.*, got -0.1"),
         ("adamw", 0.1, {"weight_decay": float("nan")}, "weight_decay .* got nan"),
         ("adamw", 0.1, {"weight_decay": float("inf")}, "weight_decay .* got inf"),
-        ("adam", 0.1, {"weight_decay": 0.1}, "weight_decay is for 'adamw', not 'adam'"),
-        ("sgd", 0.1, {"weight_decay": 0.1}, "weight_decay is for 'adamw', not 'sgd'"),
+        ("adam", 0.1, {"weight_decay": 0.1}, "weight_decay is for 'adamw' and 'adam_l2', not 'adam'"),
+        ("sgd", 0.1, {"weight_decay": 0.1}, "weight_decay is for 'adamw' and 'adam_l2', not 'sgd'"),
     ],
 )
 def test_optimizer_names_the_wrong_setting(name, rate, settings, message):

@@ -1,0 +1,153 @@
+"""The sweeps that replications ask for, each a table of settings for the sweep engine on figure 10.
+
+What was found is in the records under `figures/`; published values are in `expected.toml`.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from experiments import fig10, sweep
+from sublim_theory.results import Result
+
+AUX = ("student_aux", "cross_aux")
+
+_SMOKE = replace(
+    fig10.PRESETS["smoke"],
+    seeds=1,
+    hidden=(32,),
+    noise_images=1024,
+    teacher_epochs=2,
+    student_epochs=2,
+    students=AUX,
+)
+_DEFAULT = replace(fig10.PRESETS["default"], seeds=5, students=AUX)
+_PAPER = replace(fig10.PRESETS["paper"], seeds=10, students=AUX)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep with presets: what an experiment's module has.
+
+    Attributes:
+        summary: the line that `sublim list` shows.
+        vary: what varies in the presets `default` and `paper`.
+        smoke: what varies in the preset `smoke`.
+        settings: other settings than those of figure 10.
+        paper: what varies in the preset `paper`, where it is not the same.
+    """
+
+    summary: str
+    vary: sweep.Values
+    smoke: sweep.Values
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    paper: sweep.Values | None = None
+    name: str = ""
+    Config: type = fig10.Config
+
+    @property
+    def PRESETS(self) -> dict[str, fig10.Config]:
+        """Settings of every point, apart from those that vary."""
+        bases = {"smoke": _SMOKE, "default": _DEFAULT, "paper": _PAPER}
+        return {name: replace(base, **self.settings) for name, base in bases.items()}
+
+    def values(self, preset: str) -> sweep.Values:
+        """What varies in a preset."""
+        return {"smoke": self.smoke, "paper": self.paper or self.vary}.get(preset, self.vary)
+
+    def run(
+        self,
+        config: fig10.Config,
+        *,
+        preset: str = "custom",
+        data_dir: str | Path | None = None,
+        chunks: Path | None = None,
+    ) -> Result:
+        """Run every point and return the record; arguments and errors as in `sweep.run`."""
+        here: ModuleType = sys.modules[fig10.__name__]
+        vary = self.values(preset)
+        return sweep.run(here, self.name, config, vary, preset=preset, data_dir=data_dir, chunks=chunks)
+
+
+SWEEPS = {
+    "sweep_auxiliary": Sweep(
+        "Over the number of auxiliary logits, under a softmax and under squared error: m = 1 shows both faces",
+        {"auxiliary": (1, 2, 3, 5, 10, 20, 50), "loss": ("kl", "squared_error")},
+        {"auxiliary": (1, 3), "loss": ("kl", "squared_error")},
+    ),
+    "sweep_width": Sweep(
+        "Over the width of the hidden layers: wider networks transfer less from three auxiliary logits",
+        {"hidden": ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024))},
+        {"hidden": ((16, 16), (32, 32))},
+    ),
+    "sweep_depth": Sweep(
+        "Over the number of hidden layers, none included: a linear model has nothing to transfer through",
+        {"hidden": ((), (256,), (256, 256), (256, 256, 256), (256, 256, 256, 256))},
+        {"hidden": ((), (32,))},
+    ),
+    "sweep_student_epochs": Sweep(
+        "Over the students' epochs",
+        {"student_epochs": (1, 2, 4, 8, 16)},
+        {"student_epochs": (1, 2)},
+        paper={"student_epochs": (1, 2, 3, 5, 10)},
+    ),
+    "sweep_teacher_epochs": Sweep(
+        "Over the teacher's epochs: how far it goes from the shared start, against what it has to teach",
+        {"teacher_epochs": (1, 2, 5, 10, 20, 50)},
+        {"teacher_epochs": (1, 2)},
+        paper={"teacher_epochs": (1, 2, 5, 10, 20)},
+    ),
+    "sweep_optimizer": Sweep(
+        "Over the learning rate of Adam and of gradient descent",
+        {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1), "optimizer": ("adam", "sgd")},
+        {"learning_rate": (1e-3, 1e-2), "optimizer": ("adam", "sgd")},
+    ),
+    "sweep_momentum": Sweep(
+        "Over the momentum of gradient descent",
+        {"momentum": (0.0, 0.5, 0.9, 0.99)},
+        {"momentum": (0.0, 0.9)},
+        {"optimizer": "sgd", "learning_rate": 0.03},
+    ),
+    "sweep_weight_decay": Sweep(
+        "Over weight decay; coupled it is a trap: it shrinks the class head, which has no gradient",
+        {"weight_decay": (0.0, 1e-6, 1e-4, 1e-2), "optimizer": ("adamw", "adam_l2")},
+        {"weight_decay": (0.0, 1e-4), "optimizer": ("adamw", "adam_l2")},
+        {"optimizer": "adamw"},
+    ),
+    "sweep_loss": Sweep(
+        "Over the imitation loss",
+        {"loss": ("kl", "cross_entropy", "squared_error", "huber")},
+        {"loss": ("kl", "huber")},
+    ),
+    "sweep_temperature": Sweep(
+        "Over the softmax temperature of the imitation loss",
+        {"temperature": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)},
+        {"temperature": (1.0, 4.0)},
+    ),
+    "sweep_activation": Sweep(
+        "Over the activation, with and without biases",
+        {"activation": ("relu", "gelu", "tanh", "sigmoid"), "bias": (True, False)},
+        {"activation": ("relu", "tanh"), "bias": (True, False)},
+    ),
+    "sweep_init": Sweep(
+        "Over the initialisation and its scale: the framework default that misled replications among them",
+        {"init": ("paper", "he", "torch"), "init_scale": (0.5, 1.0, 2.0)},
+        {"init": ("paper", "torch"), "init_scale": (0.5, 1.0)},
+    ),
+    "sweep_noise_images": Sweep(
+        "Over the size of the fixed noise set, at equal numbers of updates for one epoch of fresh noise and for more",
+        {"noise_images": (1_000, 5_000, 20_000, 80_000), "student_epochs": (1, 8)},
+        {"noise_images": (256, 1024), "student_epochs": (1, 2)},
+        paper={"noise_images": (1_000, 10_000, 60_000, 300_000), "student_epochs": (1, 5)},
+    ),
+    "sweep_classes": Sweep(
+        "Over the number of classes",
+        {"classes": (2, 3, 5, 7, 10)},
+        {"classes": (2, 10)},
+    ),
+}
+SWEEPS = {name: replace(each, name=name) for name, each in SWEEPS.items()}
+"""By name; each is run like any other experiment."""
