@@ -54,8 +54,11 @@ def lines(result: Result) -> Figure:
                 colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
                 _line(axes, result, name, values, each, text, marker, beside=beside, color=colour)
             axes.set_title(LABELS[each])
+    untrained = [summary.mean for key, summary in result.conditions.items() if key.endswith("/reference")]
     for axes in panels:
         _axis(axes, name, values)
+        if second and untrained:
+            axes.axhline(np.mean(untrained), color="black", linestyle=":", linewidth=1, label="untrained")
     panels[0].set_ylim(0, 1.02)
     panels[0].set_ylabel("test accuracy")
     handles, labels = panels[0].get_legend_handles_labels()
