@@ -2,8 +2,9 @@
 
 There are two kinds of expectation. A *sample* is a statement about two samples of one population, not a hand-set
 margin: the earlier one (the paper's, or a run of ours with other seeds) has mean, spread and size; the new run has its
-size. The band allows for the scatter of both means, so that all conditions of a faithful run lie inside together with
-probability 95%. A *bound* is an exact statement with its reason, such as a theorem: every single value lies inside.
+size. (Where no spread is published, the new run's stands in for it, with Student's t.) The band allows for the scatter
+of both means, so that all conditions of a faithful run lie inside together with probability 95%. A *bound* is an exact
+statement with its reason, such as a theorem: every single value lies inside.
 """
 
 import math
@@ -58,7 +59,8 @@ def judge(experiment: str, preset: str, conditions: Mapping[str, Summary]) -> li
         verdicts += [_bound(name, row, conditions[name]) for name in _matching(row["condition"], conditions)]
     if preset in tables:
         source, rows = tables[preset]["source"], tables[preset]["conditions"]
-        verdicts += [_sample(name, row, source, conditions[name], len(rows)) for name, row in rows.items()]
+        known = {name: row for name, row in rows.items() if _spread(row, conditions[name]) is not None}
+        verdicts += [_sample(name, row, source, conditions[name], len(known)) for name, row in known.items()]
     return verdicts
 
 
@@ -79,9 +81,19 @@ def _bound(name: str, row: Mapping[str, Any], ours: Summary) -> Verdict:
     return Verdict(name, None, None, low, high, produced, excess[produced] <= 0, row["reason"])
 
 
+def _spread(row: Mapping[str, float], ours: Summary) -> tuple[float, float] | None:
+    """Standard deviation of a value and its degrees of freedom; ours where none is published, None without any."""
+    if "sd" in row:
+        return row["sd"], math.inf
+    if "ci95" in row:
+        return row["ci95"] * row["n"] ** 0.5 / 1.96, math.inf
+    return None if ours.sd is None else (ours.sd, ours.n - 1)
+
+
 def _sample(name: str, row: Mapping[str, float], source: str, ours: Summary, comparisons: int) -> Verdict:
-    n = int(row["n"])
-    sd = row["sd"] if "sd" in row else row["ci95"] * n**0.5 / 1.96
-    low, high = mean_band(row["mean"], sd, n, ours=ours.n, level=LEVEL, comparisons=comparisons)
+    n, spread = int(row["n"]), _spread(row, ours)
+    assert spread is not None
+    sd, degrees = spread
+    low, high = mean_band(row["mean"], sd, n, ours=ours.n, level=LEVEL, comparisons=comparisons, degrees=degrees)
     holds = low <= ours.mean <= high
     return Verdict(name, row["mean"], 1.96 * sd / n**0.5, low, high, ours.mean, holds, source)

@@ -5,6 +5,7 @@ the record in a folder again.
 """
 
 import importlib
+import importlib.util
 import io
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def save(result: Result, folder: Path) -> list[Path]:
         ClaimError: if the record contradicts what the figure shows; see `drawing`.
         RecordError: if a file cannot be written.
     """
-    module = importlib.import_module(f"figures.{'sweep' if 'vary' in result.config else result.experiment}")
+    # A sweep has a module of its own where there is more to show than any sweep has.
+    shared = "vary" in result.config and importlib.util.find_spec(f"figures.{result.experiment}") is None
+    module = importlib.import_module(f"figures.{'sweep' if shared else result.experiment}")
     paths = []
     with mpl.style.context(STYLE):
         for stem, figure in module.draw(result).items():

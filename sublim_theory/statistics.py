@@ -1,5 +1,6 @@
 """Means with intervals, and bands for comparing two sample means (normal approximation, as in the paper)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,9 @@ def summarize(values: Sequence[float] | np.ndarray) -> Summary:
     return Summary(float(array.mean()), sd, ci95, n, tuple(float(value) for value in array))
 
 
-def mean_band(mean: float, sd: float, n: int, *, ours: int, level: float, comparisons: int) -> tuple[float, float]:
+def mean_band(
+    mean: float, sd: float, n: int, *, ours: int, level: float, comparisons: int, degrees: float = math.inf
+) -> tuple[float, float]:
     """Where the mean of `ours` new values lies, if they come from the population of an earlier sample.
 
     Both means vary: the half-width is `z sd sqrt(1/n + 1/ours)`, with z for `comparisons` such bands to hold
@@ -54,10 +57,11 @@ def mean_band(mean: float, sd: float, n: int, *, ours: int, level: float, compar
         ours: size of the new sample.
         level: probability that all bands hold, such as 0.95.
         comparisons: number of bands.
+        degrees: degrees of freedom of `sd`, where it comes from a small sample: z is then Student's t.
 
     Returns:
         Lower and upper end.
     """
-    z = float(stats.norm.ppf(1 - (1 - level) / (2 * comparisons)))
+    z = float(stats.t.ppf(1 - (1 - level) / (2 * comparisons), degrees))
     half_width = z * sd * (1 / n + 1 / ours) ** 0.5
     return mean - half_width, mean + half_width

@@ -156,3 +156,8 @@ def test_expected_values_of_the_paper_are_those_of_its_figure():
     no_transfer = {name: seeds(0.1, 100) for name in rerun}
     held = {verdict.condition for verdict in judge("fig10", "paper", no_transfer) if verdict.holds}
     assert held == {"reference", "cross_aux"}
+
+
+def test_band_with_a_spread_from_few_values_is_that_of_students_t():
+    few = mean_band(0.5, 0.1, 100, ours=10, level=0.95, comparisons=1, degrees=9)
+    assert few[1] - 0.5 == pytest.approx(2.2621572 * 0.1 * (1 / 100 + 1 / 10) ** 0.5, rel=1e-6)

@@ -149,3 +149,15 @@ def test_every_named_sweep_has_valid_points_in_every_preset(name):
     for preset, config in SWEEPS[name].PRESETS.items():
         vary = SWEEPS[name].values(preset)
         assert len(sweep.points(config, vary)) == np.prod([len(values) for values in vary.values()])
+
+
+def test_published_means_without_a_spread_are_judged_by_ours():
+    from experiments.expectations import judge
+    from sublim_theory.statistics import summarize
+
+    names = {f"auxiliary={m},loss=kl/student_aux": v for m, v in {1: 0.1, 2: 0.35, 3: 0.54, 10: 0.83, 50: 0.6}.items()}
+    conditions = {name: summarize([mean - 0.01, mean, mean + 0.01]) for name, mean in names.items()}
+    verdicts = judge("sweep_auxiliary", "paper", conditions)
+    assert [verdict.holds for verdict in verdicts] == [True, True, True, True, False]
+    alone = {name: summarize([mean]) for name, mean in names.items()}
+    assert judge("sweep_auxiliary", "paper", alone) == []
