@@ -58,7 +58,7 @@ def lines(result: Result) -> Figure:
     for axes in panels:
         _axis(axes, name, values)
         if second and untrained:
-            axes.axhline(np.mean(untrained), color="black", linestyle=":", linewidth=1, label="untrained")
+            axes.axhline(float(np.mean(untrained)), color="black", linestyle=":", linewidth=1, label="untrained")
     panels[0].set_ylim(0, 1.02)
     panels[0].set_ylabel("test accuracy")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -98,7 +98,7 @@ def _line(
     text: str,
     marker: str,
     *,
-    beside: dict[str, Any] | None,
+    beside: dict[str, Any] | None = None,
     **style: Any,
 ) -> None:
     found = [_summary(result, {name: value, **(beside or {})}, each) for value in values]
