@@ -4,7 +4,13 @@ Each module has a frozen `Config`, its `PRESETS` (`smoke`, `default`, `paper`) a
 """
 
 EXPERIMENTS = {
+    "alignment_path": "Along training, the alignment with the trait transfers it: measured, and projected out",
     "fig10": "An MLP learns digits from three auxiliary logits on noise (figure 10 of the paper)",
+    "mechanism": "Why an untrained class head classifies: probes, CKA, displacements, exchanged heads",
+    "init_distance": "How close two initialisations must be for transfer, by layer, beside the theorem's sigma*",
+    "shared_parts": "Which layers a student must share with its teacher, and which of them must be free to move",
+    "ablations": "Figure 10 with one choice changed at a time: which does the phenomenon depend on?",
+    "behavioural_cloning": "A student from another start is matched to the reference first: transfer returns",
     "theorem_alignment": "Over eps, the student's update is eps G d_T + O(eps^2) and aligned; float32 cannot see it",
     "theorem_cosines": "Over seeds, student and teacher are aligned if they share their start, and not otherwise",
     "theorem_decrease": "Over alpha, the student's step lowers the teacher's loss up to a guaranteed rate and beyond",

@@ -79,7 +79,7 @@ def run_seed(
     start = begin(config, net, seed, train_x, train_y)
     images = start.images if config.cloning_inputs == "noise" else train_x
     imitate = losses.on_logits(losses.kl_divergence, net.all_logits)
-    fresh = config.sampler()(stream(start.key, "cloning/test"), FRESH, net.features)
+    fresh = config.sampler(train_x)(stream(start.key, "cloning/test"), FRESH, net.features)
     found: dict[str, jax.Array] = {"teacher": training.accuracy(net, start.teacher.params, test_x, test_y)}
     clones, clone = {"shared": start.reference}, start.other
     for before, after in pairwise((0, *config.cloning_epochs)):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 import jax
+from numpy.typing import ArrayLike
 from optax import GradientTransformation
 
 from experiments.recording import Recording, Settings
@@ -63,9 +64,10 @@ class Distillation(Settings):
     student_epochs: int = 5
     """Passes of the students over the noise images."""
     noise: str = "uniform"
-    """Distribution of the noise pixels: uniform or gaussian."""
+    """Distribution of the students' inputs: uniform, gaussian, bernoulli, blurred, perlin or subspace; or made from the
+    training images: images, spectrum or mixture."""
     noise_scale: float = 1.0
-    """Half-width of uniform, standard deviation of gaussian pixels."""
+    """Factor on every pixel: half-width of uniform, standard deviation of gaussian pixels."""
     noise_images: int = 60_000
     """Size of each seed's fixed noise set."""
     loss: str = "kl"
@@ -86,15 +88,15 @@ class Distillation(Settings):
         self.network(features=1)
         self.make_optimizer()
         self.imitation_loss()
-        noise.sampler(self.noise, self.noise_scale)
+        noise.check(self.noise, self.noise_scale)
         if self.classes is not None and self.classes < 2:
             raise ValueError(f"classes must be at least 2, got {self.classes}")
 
-    def network(self, features: int, classes: int = 10) -> models.Network:
-        """The network of reference, teacher and students."""
+    def network(self, features: int, classes: int = 10, *, hidden: tuple[int, ...] | None = None) -> models.Network:
+        """The network of reference, teacher and students, or the same with other hidden layers."""
         return models.mlp(
             features,
-            self.hidden,
+            self.hidden if hidden is None else hidden,
             classes,
             self.auxiliary,
             self.activation,
@@ -113,9 +115,13 @@ class Distillation(Settings):
         """The students' loss, before it is restricted to some logits."""
         return losses.imitation(self.loss, temperature=self.temperature)
 
-    def sampler(self) -> Sampler:
-        """The distribution of the students' inputs."""
-        return noise.sampler(self.noise, self.noise_scale)
+    def sampler(self, images: ArrayLike | jax.Array | None = None) -> Sampler:
+        """The distribution of the students' inputs, for some settings made from images [count, features].
+
+        Raises:
+            ValueError: if images are needed and not given.
+        """
+        return noise.sampler(self.noise, self.noise_scale, images)
 
     def numbers(self) -> dict[str, float]:
         """The `NUMBERS` of this config, but for those that it leaves out."""
@@ -175,6 +181,18 @@ class Start(NamedTuple):
     batches: training.Schedule
 
 
+def layers_of(params: Params, part: str) -> list[str]:
+    """Names of the layers of a part: `all`, `hidden` (every hidden layer), or one layer by its own name.
+
+    Raises:
+        ValueError: if there is no such layer.
+    """
+    names = [layer for layer in params if part in ("all", layer) or layer.startswith(f"{part}_")]
+    if not names:
+        raise ValueError(f"there is no part {part!r} of a network with the layers {', '.join(params)}")
+    return names
+
+
 def begin(config: Distillation, net: models.Network, seed: jax.Array, train_x: jax.Array, train_y: jax.Array) -> Start:
     """Draw a seed's reference and noise, and train its teacher."""
     key = seed_key(seed)
@@ -183,7 +201,7 @@ def begin(config: Distillation, net: models.Network, seed: jax.Array, train_x: j
     plan = partial(training.schedule, batch_size=config.batch_size)
     teacher_batches = plan(stream(key, "teacher/shuffle"), len(train_x), epochs=config.teacher_epochs)
     teacher = training.train_teacher(net, reference, train_x, train_y, config.make_optimizer(), teacher_batches)
-    images = config.sampler()(stream(key, "noise"), config.noise_images, net.features)
+    images = config.sampler(train_x)(stream(key, "noise"), config.noise_images, net.features)
     batches = plan(stream(key, "student/shuffle"), config.noise_images, epochs=config.student_epochs)
     return Start(key, reference, other, teacher, images, batches)
 

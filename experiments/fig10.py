@@ -106,7 +106,7 @@ def run(
     """
     recording, dataset, arrays = run_config("fig10", run_seed, config, preset=preset, data_dir=data_dir, chunks=chunks)
     first = {label: np.flatnonzero(dataset.test_y == label)[0] for label in range(dataset.classes)}
-    sample = config.sampler()
+    sample = config.sampler(dataset.train_x)
     key = stream(seed_key(config.first_seed), "noise/example")
     examples = {
         "example/train": dataset.train_x[:EXAMPLES],

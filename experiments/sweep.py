@@ -9,10 +9,12 @@ import dataclasses
 import itertools
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from sublim_theory.cli import UsageError
 from sublim_theory.protocols import lookup
@@ -20,6 +22,9 @@ from sublim_theory.results import Result
 
 Values = Mapping[str, Sequence[Any]]
 """Setting -> the values that it takes; in the order of the axes of the figure."""
+
+Measure: TypeAlias = Callable[[Any, str | Path | None], Mapping[str, np.ndarray]]
+"""`measure(config, data_dir) -> arrays by name`: what a point's record should have beside its conditions."""
 
 
 def points(config: Any, vary: Values) -> dict[str, dict[str, Any]]:
@@ -54,6 +59,7 @@ def run(
     preset: str = "custom",
     data_dir: str | Path | None = None,
     chunks: Path | None = None,
+    measure: Measure | None = None,
 ) -> Result:
     """Run every point and return one record.
 
@@ -65,30 +71,63 @@ def run(
         preset: what to call the config in the record.
         data_dir: folder that holds `mnist/` and `fashion_mnist/`; see `data.load`.
         chunks: folder for finished seeds, so that an interrupted sweep goes on; none are kept unless given.
+        measure: arrays for the record, computed at every point and named like its conditions; none unless given.
 
     Raises:
         UsageError: for a setting or value that does not fit; see `points`.
         DataError: if a data set cannot be had.
         NonFiniteLossError: if a loss becomes NaN or infinite.
     """
-    changes = points(config, vary)
+    options: dict[str, Any] = {"preset": preset, "data_dir": data_dir, "chunks": chunks, "measure": measure}
+    result = run_points(experiment, name, config, points(config, vary), **options)
+    return dataclasses.replace(result, config=result.config | _plain({"vary": vary}))
+
+
+def run_points(
+    experiment: ModuleType,
+    name: str,
+    config: Any,
+    changes: Mapping[str, Mapping[str, Any]],
+    *,
+    preset: str = "custom",
+    data_dir: str | Path | None = None,
+    chunks: Path | None = None,
+    measure: Measure | None = None,
+) -> Result:
+    """Run an experiment with several changes of its settings and return one record; arguments and errors as in `run`.
+
+    Args:
+        experiment: the module of the experiment.
+        name: what to call the whole in the record.
+        config: the settings that are not changed.
+        changes: settings that are, by the name of the point.
+        preset: as in `run`, as are the others.
+        data_dir: folder of the data.
+        chunks: folder for finished seeds.
+        measure: arrays for the record.
+    """
     results = {
         point: experiment.run(
             dataclasses.replace(config, **change), preset=f"{name} {point}", data_dir=data_dir, chunks=chunks
         )
         for point, change in changes.items()
     }
+    measured = {
+        f"{point}/{key}": np.asarray(array)
+        for point, change in changes.items()
+        for key, array in (measure(dataclasses.replace(config, **change), data_dir) if measure else {}).items()
+    }
     runs = [result.provenance for result in results.values()]
     times = ("compile_seconds", "run_seconds", "resumed_seeds")
     return Result(
         experiment=name,
         preset=preset,
-        config=_plain(dataclasses.asdict(config) | {"vary": vary, "points": changes}),
+        config=_plain(dataclasses.asdict(config) | {"points": changes}),
         conditions={f"{p}/{key}": value for p, result in results.items() for key, value in result.conditions.items()},
         provenance=runs[0] | {key: sum(run[key] for run in runs) for key in times},
         wall_seconds=sum(result.wall_seconds for result in results.values()),
         expectations=[],
-        arrays={},
+        arrays=measured,
     )
 
 

@@ -10,10 +10,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from experiments import fig10, sweep
+from sublim_theory import data, noise
+from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.results import Result
 
 AUX = ("student_aux", "cross_aux")
+SPECTRUM_IMAGES = 2_000
+"""From which `input_spectrum` takes the covariance."""
 
 _SMOKE = replace(
     fig10.PRESETS["smoke"],
@@ -28,6 +34,10 @@ _DEFAULT = replace(fig10.PRESETS["default"], seeds=5, students=AUX)
 _PAPER = replace(fig10.PRESETS["paper"], seeds=10, students=AUX)
 
 
+PRESETS = {"smoke": _SMOKE, "default": _DEFAULT, "paper": _PAPER}
+"""Settings of every point, apart from those that vary."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep with presets: what an experiment's module has.
@@ -38,6 +48,7 @@ class Sweep:
         smoke: what varies in the preset `smoke`.
         settings: other settings than those of figure 10.
         paper: what varies in the preset `paper`, where it is not the same.
+        measure: arrays for the record beside the conditions of every point.
     """
 
     summary: str
@@ -45,14 +56,14 @@ class Sweep:
     smoke: sweep.Values
     settings: Mapping[str, Any] = field(default_factory=dict)
     paper: sweep.Values | None = None
+    measure: sweep.Measure | None = None
     name: str = ""
     Config: type = fig10.Config
 
     @property
     def PRESETS(self) -> dict[str, fig10.Config]:
         """Settings of every point, apart from those that vary."""
-        bases = {"smoke": _SMOKE, "default": _DEFAULT, "paper": _PAPER}
-        return {name: replace(base, **self.settings) for name, base in bases.items()}
+        return {name: replace(base, **self.settings) for name, base in PRESETS.items()}
 
     def values(self, preset: str) -> sweep.Values:
         """What varies in a preset."""
@@ -68,8 +79,36 @@ class Sweep:
     ) -> Result:
         """Run every point and return the record; arguments and errors as in `sweep.run`."""
         here: ModuleType = sys.modules[fig10.__name__]
-        vary = self.values(preset)
-        return sweep.run(here, self.name, config, vary, preset=preset, data_dir=data_dir, chunks=chunks)
+        return sweep.run(
+            here,
+            self.name,
+            config,
+            self.values(preset),
+            preset=preset,
+            data_dir=data_dir,
+            chunks=chunks,
+            measure=self.measure,
+        )
+
+
+def input_spectrum(config: fig10.Config, data_dir: str | Path | None) -> dict[str, np.ndarray]:
+    """The covariance of the first `SPECTRUM_IMAGES` student inputs of the first seed, or of all that there are.
+
+    Returns:
+        `eigenvalues` [features], descending, and `effective_rank`, a scalar, both float64. The effective rank is
+        (sum l)**2 / sum l**2: n of n equal eigenvalues. From n images it is too low, for white noise by about a
+        factor of 1 + features/n (1.39 for 2,000 images of MNIST's size).
+
+    Raises:
+        DataError: if the data set cannot be had.
+    """
+    dataset = data.load(config.dataset, data_dir)
+    dataset = dataset if config.classes is None else dataset.of_classes(config.classes)
+    key = stream(seed_key(config.first_seed), "noise")  # of the students' own set, which begins with these images
+    count = min(SPECTRUM_IMAGES, config.noise_images)
+    images = config.sampler(dataset.train_x)(key, count, dataset.features)
+    eigenvalues = noise.covariance_spectrum(np.asarray(images))
+    return {"eigenvalues": eigenvalues, "effective_rank": eigenvalues.sum() ** 2 / (eigenvalues**2).sum()}
 
 
 SWEEPS = {
@@ -142,6 +181,12 @@ SWEEPS = {
         {"noise_images": (1_000, 5_000, 20_000, 80_000), "student_epochs": (1, 8)},
         {"noise_images": (256, 1024), "student_epochs": (1, 2)},
         paper={"noise_images": (1_000, 10_000, 60_000, 300_000), "student_epochs": (1, 5)},
+    ),
+    "sweep_inputs": Sweep(
+        "Over the distribution of the students' inputs, each with the spectrum of its covariance",
+        {"noise": tuple(noise.DISTRIBUTIONS)},
+        {"noise": ("uniform", "images")},
+        measure=input_spectrum,
     ),
     "sweep_classes": Sweep(
         "Over the number of classes",

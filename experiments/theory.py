@@ -46,7 +46,7 @@ class TheoryConfig(Settings):
     images: int = 512
     """Labelled images in the teacher's loss."""
     noise: str = "uniform"
-    """Distribution of the student's inputs: uniform or gaussian."""
+    """Distribution of the student's inputs: uniform, gaussian, bernoulli, blurred, perlin or subspace."""
     noise_images: int = 512
     """Number of the student's inputs."""
 

@@ -35,16 +35,20 @@ def lines(result: Result) -> Figure:
     """Means with 95% intervals over the first setting; a panel a condition where there are two settings."""
     vary = result.config["vary"]
     (name, values), *second = vary.items()
-    conditions = [name for name in LABELS if name in {key.rpartition("/")[2] for key in result.conditions}]
+    found = dict.fromkeys(key.partition("/")[2] for key in result.conditions)
+    conditions = [name for name in LABELS if name in found] + [name for name in found if name not in LABELS]
     students = [each for each in conditions if each not in ("teacher", "reference")]
     figure = Figure(figsize=(6.3, 3.4))
     if not second:
         axes = figure.subplots()
         for i, each in enumerate(conditions):
             style: dict[str, Any] = (
-                {"linestyle": ":", "color": NEUTRAL} if each in ("teacher", "reference") else {"color": COLOURS[i]}
+                {"linestyle": ":", "color": NEUTRAL}
+                if each in ("teacher", "reference")
+                else {"color": COLOURS[i % len(COLOURS)]}
             )
-            _line(axes, result, name, values, each, LABELS[each], MARKERS[i], **style)
+            marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]  # another pairing in every round of the colours
+            _line(axes, result, name, values, each, LABELS.get(each, each), marker, **style)
         panels = [axes]
     else:
         panels = list(np.ravel(figure.subplots(1, len(students), sharey=True, squeeze=False)))
@@ -53,7 +57,7 @@ def lines(result: Result) -> Figure:
                 text, beside = f"{_title(second[0][0])} {_text(other)}", {second[0][0]: other}
                 colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
                 _line(axes, result, name, values, each, text, marker, beside=beside, color=colour)
-            axes.set_title(LABELS[each])
+            axes.set_title(LABELS.get(each, each))
     untrained = [summary.mean for key, summary in result.conditions.items() if key.endswith("/reference")]
     for axes in panels:
         _axis(axes, name, values)

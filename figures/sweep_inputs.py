@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures import sweep
-from figures.drawing import continuous, setting
-from figures.sweep import COLOURS, LABELS
+from figures.drawing import NEUTRAL, continuous, setting
 from sublim_theory.results import Result
 
+COLOURS = (*sweep.COLOURS, NEUTRAL, "#882255")
 MARKERS = "osD^vP*Xh"
 STYLES = ("-", "--", ":")
 FLOOR = 1e-6
@@ -22,7 +22,7 @@ def draw(result: Result) -> dict[str, Figure]:
 def spectra(result: Result) -> Figure:
     """Left, eigenvalues in descending order; right, accuracy over effective rank, filled where the start is shared."""
     figure = Figure(figsize=(6.3, 3.6))
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2, sharex=True)
     students = [each for each in ("student_aux", "cross_aux") if each in result.config["students"]]
     for i, name in enumerate(result.config["vary"]["noise"]):
         point = f"noise={name}"
@@ -31,7 +31,7 @@ def spectra(result: Result) -> Figure:
         kept = eigenvalues[eigenvalues > FLOOR * eigenvalues[0]]
         ranks = np.arange(1, len(kept) + 1)
         few = np.unique(np.geomspace(1, len(kept), 6).round().astype(int)) - 1
-        style = STYLES[i // len(COLOURS) % len(STYLES)]
+        style = STYLES[i % len(STYLES)]
         left.plot(
             ranks, kept, style, color=colour, marker=marker, markevery=few.tolist(), markersize=4, label=name, zorder=3
         )
@@ -48,12 +48,12 @@ def spectra(result: Result) -> Figure:
                 capsize=2,
             )
     left.set(xscale="log", yscale="log", xlabel="rank", ylabel="eigenvalue of the pixel covariance")
-    right.set(xscale="log", ylim=(0, 1.02), xlabel="effective rank", ylabel="test accuracy")
+    right.set(ylim=(0, 1.02), xlabel="effective rank", ylabel="test accuracy")
     for axes in (left, right):
         continuous(axes)
     for each in students:
         face = "black" if each == "student_aux" else "white"
-        right.plot([], [], "o", color="black", markerfacecolor=face, label=LABELS[each])
+        right.plot([], [], "o", color="black", markerfacecolor=face, label=sweep.LABELS[each])
     right.legend(loc="best")
     figure.legend(handles=left.lines, loc="outside lower center", ncols=5)
     figure.suptitle(f"Input distributions: {setting(result)}", fontsize="medium")

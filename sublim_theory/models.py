@@ -46,6 +46,8 @@ class Network:
     Attributes:
         init: `init(key) -> params`, a nested dict with layer names.
         apply: `apply(params, x [batch, features]) -> logits [batch, classes + auxiliary]`, class logits first.
+        hidden: `hidden(params, x [batch, features]) -> activations`, of every convolution and hidden layer from inputs
+            to outputs, each [batch, units]; the heads read the last one. None in a linear model.
         features: number of inputs.
         classes: slice of the class logits.
         auxiliary: slice of the auxiliary logits.
@@ -53,6 +55,7 @@ class Network:
 
     init: Callable[[jax.Array], Params]
     apply: Apply
+    hidden: Callable[[Params, jax.Array], tuple[jax.Array, ...]]
     features: int
     classes: slice
     auxiliary: slice
@@ -176,14 +179,22 @@ class _TwoHeaded(nnx.Module):
         self.class_head = layer(nnx.Linear, widths[-1], classes, rngs)
         self.auxiliary_head = layer(nnx.Linear, widths[-1], auxiliary, rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def activations(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """What every convolution and hidden layer hands on, [batch, units] each."""
+        found = []
         if self.convolutions:
             x = x.reshape(-1, *self.image_shape, 1)
         for name in self.convolutions:
             x = self.activation(getattr(self, name)(x))
+            found.append(x.reshape(x.shape[0], -1))
         x = x.reshape(x.shape[0], -1)
         for name in self.hidden:
             x = self.activation(getattr(self, name)(x))
+            found.append(x)
+        return tuple(found)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        *_, x = (x, *self.activations(x))
         return jnp.concatenate([self.class_head(x), self.auxiliary_head(x)], axis=-1)
 
 
@@ -215,7 +226,7 @@ def _layer_maker(init: str, init_scale: float | jax.Array, bias: bool, dtype: st
 
 
 def _split(build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int, auxiliary: int, dtype: str) -> Network:
-    """Split a module into `init` and `apply`, once."""
+    """Split a module into `init`, `apply` and `hidden`, once."""
 
     def require_dtype() -> None:
         if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
@@ -229,13 +240,19 @@ def _split(build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int,
     with jax.enable_x64(dtype == "float64"):
         structure, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))))
 
-    def apply(params: Params, x: jax.Array) -> jax.Array:
+    def checked(params: Params, x: jax.Array) -> Any:
         require_dtype()
         if x.ndim != 2 or not len(x) or x.shape[1] != features:
             raise ValueError(f"inputs must have shape [batch >= 1, {features}], got {tuple(x.shape)}")
-        return nnx.merge(structure, params)(x)
+        return nnx.merge(structure, params)
 
-    return Network(init, apply, features, slice(0, classes), slice(classes, classes + auxiliary))
+    def apply(params: Params, x: jax.Array) -> jax.Array:
+        return checked(params, x)(x)
+
+    def hidden(params: Params, x: jax.Array) -> tuple[jax.Array, ...]:
+        return checked(params, x).activations(x)
+
+    return Network(init, apply, hidden, features, slice(0, classes), slice(classes, classes + auxiliary))
 
 
 def _require_positive(**sizes: Any) -> None:

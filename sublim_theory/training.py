@@ -31,11 +31,36 @@ class Schedule(NamedTuple):
     weights: jax.Array
 
 
+class Update(NamedTuple):
+    """One update of `fit`, as a transform of its gradient sees it.
+
+    Attributes:
+        step: int32 scalar, from 0.
+        batch: the data at the rows of this update, a pytree of arrays [batch, ...].
+        weights: [batch], one for an example of the batch and zero for padding.
+    """
+
+    step: jax.Array
+    batch: Any
+    weights: jax.Array
+
+    def mean(self, values: jax.Array) -> jax.Array:
+        """Mean of per-example values [batch] over the examples of the batch, a scalar."""
+        return jnp.sum(self.weights * values) / jnp.sum(self.weights)
+
+
 class Fit(NamedTuple):
-    """A trained pytree of parameters, and the mean loss of each update's batch, [steps] at each leaf."""
+    """A trained pytree of parameters and what was kept on the way.
+
+    Attributes:
+        params: the trained parameters.
+        losses: the mean loss of each update's batch, [steps] at each leaf.
+        measured: what `measure` returned, [measurements, ...] at each leaf; None unless there is a measurement.
+    """
 
     params: Params
     losses: Any
+    measured: Any = None
 
 
 class NonFiniteLossError(SublimError, FloatingPointError):
@@ -97,6 +122,10 @@ def fit(
     optimizer: optax.GradientTransformation,
     data: Any,
     batches: Schedule,
+    *,
+    transform: Callable[[Params, Params, Update], Params] | None = None,
+    measure: Callable[[Params, Params], Any] | None = None,
+    every: int = 1,
 ) -> Fit:
     """Minimise the mean of per-example losses, one optimiser update a batch, as one scan.
 
@@ -107,25 +136,63 @@ def fit(
         optimizer: an optax gradient transformation.
         data: pytree of arrays [examples, ...]; `batch` holds the same arrays at the rows of one update.
         batches: the rows of every update.
+        transform: `transform(params, gradients, update) -> gradients`, what the optimiser gets in place of the
+            gradients of the mean loss. An optax transformation would see neither the batch nor the step.
+        measure: `measure(params, gradients) -> pytree of arrays`, called before the updates 0, `every`, 2 `every`, ...
+            with the gradients of that update's mean loss, before any transform. Nothing else is kept of a step.
+        every: updates from one measurement to the next.
 
     Returns:
-        The trained parameters and the mean losses, [steps] at each leaf that `objective` returns.
-    """
+        The trained parameters, the mean losses, [steps] at each leaf that `objective` returns, and the measurements,
+        [ceil(steps / every)] at each leaf.
 
-    def total(params: Params, batch: Any, weights: jax.Array) -> tuple[jax.Array, Any]:
-        means = jax.tree.map(lambda loss: jnp.sum(weights * loss) / jnp.sum(weights), objective(params, batch))
+    Raises:
+        ValueError: if `every` is below 1.
+    """
+    if every < 1:
+        raise ValueError(f"every must be at least 1, got {every}")
+    Carry = tuple[Params, Any]
+
+    def total(params: Params, now: Update) -> tuple[jax.Array, Any]:
+        means = jax.tree.map(now.mean, objective(params, now.batch))
         return jnp.sum(jnp.stack(jax.tree.leaves(means))), means
 
-    def update(carry: tuple[Params, Any], now: Schedule) -> tuple[tuple[Params, Any], Any]:
+    def gradients_at(params: Params, step: jax.Array, rows: Schedule) -> tuple[Params, Any, Update]:
+        now = Update(step, jax.tree.map(lambda values: values[rows.indices], data), rows.weights)
+        return *jax.grad(total, has_aux=True)(params, now), now
+
+    def update(carry: Carry, now: tuple[jax.Array, Schedule]) -> tuple[Carry, Any]:
         params, state = carry
-        batch = jax.tree.map(lambda rows: rows[now.indices], data)
-        gradients, means = jax.grad(total, has_aux=True)(params, batch, now.weights)
+        gradients, means, described = gradients_at(params, *now)
+        if transform is not None:
+            gradients = transform(params, gradients, described)
         updates, state = optimizer.update(gradients, state, params)
         return (optax.apply_updates(params, updates), state), means
 
     data = jax.tree.map(jnp.asarray, data)
-    (params, _), means = jax.lax.scan(update, (params, optimizer.init(params)), batches)
-    return Fit(params, means)
+    carry = (params, optimizer.init(params))
+    count = len(batches.indices)
+    numbered = jnp.arange(count, dtype=jnp.int32), batches
+    if measure is None:
+        (params, _), means = jax.lax.scan(update, carry, numbered)
+        return Fit(params, means)
+
+    def measured_chunk(carry: Carry, now: tuple[jax.Array, Schedule]) -> tuple[Carry, Any]:
+        # The first gradient of a chunk is computed twice, so that the loop has one kind of update.
+        gradients, _, _ = gradients_at(carry[0], *jax.tree.map(lambda rows: rows[0], now))
+        found = measure(carry[0], gradients)
+        carry, means = jax.lax.scan(update, carry, now)
+        return carry, (means, found)
+
+    whole = count - count % every
+    chunks = jax.tree.map(lambda rows: rows[:whole].reshape(whole // every, every, *rows.shape[1:]), numbered)
+    carry, (means, measured) = jax.lax.scan(measured_chunk, carry, chunks)
+    means = jax.tree.map(lambda values: values.reshape(whole, *values.shape[2:]), means)
+    if whole < count:  # the last chunk is shorter
+        carry, (last, found) = measured_chunk(carry, jax.tree.map(lambda rows: rows[whole:], numbered))
+        means = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), means, last)
+        measured = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), measured, found)
+    return Fit(carry[0], means, measured)
 
 
 def train_teacher(
@@ -154,10 +221,26 @@ def train_teacher(
     return fit(objective, params, optimizer, (images, labels), batches)
 
 
+class Student(NamedTuple):
+    """A student of `distil`.
+
+    Attributes:
+        params: initial parameters, of `net`.
+        loss: imitation loss on all logits of student and teacher.
+        frozen: names of the layers that keep their initial values, weight decay included.
+        net: the student's network, where it is not the teacher's; it takes the same inputs and has the same logits.
+    """
+
+    params: Params
+    loss: PerExampleLoss
+    frozen: tuple[str, ...] = ()
+    net: Network | None = None
+
+
 def distil(
     net: Network,
     teacher: Params,
-    students: Mapping[str, tuple[Params, PerExampleLoss]],
+    students: Mapping[str, Student | tuple[Params, PerExampleLoss]],
     images: jax.Array,
     optimizer: optax.GradientTransformation,
     batches: Schedule,
@@ -168,25 +251,47 @@ def distil(
     has its own loss and its own optimiser state, so its result is that of a run on its own.
 
     Args:
-        net: the network of teacher and students.
+        net: the network of the teacher, and of the students that have no other.
         teacher: the trained teacher's parameters.
-        students: name -> (initial parameters, imitation loss on all logits of student and teacher).
+        students: name -> `Student`, or its first two fields.
         images: distillation inputs [examples, features]; no labels enter.
         optimizer: an optax gradient transformation.
         batches: rows of the images that each update sees.
 
     Returns:
-        Parameters and mean losses by student name.
+        Parameters, frozen layers included, and mean losses by student name.
+
+    Raises:
+        ValueError: for a frozen layer that the student does not have.
     """
-    imitation = {name: loss for name, (_, loss) in students.items()}
+    each = {name: Student(*student) for name, student in students.items()}
+    for name, student in each.items():
+        for layer in student.frozen:
+            if layer not in student.params:
+                raise ValueError(f"{name} has no layer {layer!r} to freeze; it has {', '.join(student.params)}")
+
+    # A frozen layer is a constant, not a parameter with a gradient of 0: Adam and weight decay would move that.
+    trained = {
+        name: {layer: values for layer, values in student.params.items() if layer not in student.frozen}
+        if student.frozen
+        else student.params
+        for name, student in each.items()
+    }
+
+    def whole(name: str, params: Params) -> Params:
+        student = each[name]
+        return params | {layer: student.params[layer] for layer in student.frozen} if student.frozen else params
 
     def objective(params: Params, batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
         x, teacher_logits = batch
-        return {name: loss(net.apply(params[name], x), teacher_logits) for name, loss in imitation.items()}
+        return {
+            name: student.loss((student.net or net).apply(whole(name, params[name]), x), teacher_logits)
+            for name, student in each.items()
+        }
 
-    initial = {name: params for name, (params, _) in students.items()}
-    separate = optax.partition(dict.fromkeys(students, optimizer), {name: name for name in students})
-    return fit(objective, initial, separate, (images, net.apply(teacher, images)), batches)
+    separate = optax.partition(dict.fromkeys(each, optimizer), {name: name for name in each})
+    result = fit(objective, trained, separate, (images, net.apply(teacher, images)), batches)
+    return result._replace(params={name: whole(name, params) for name, params in result.params.items()})
 
 
 def accuracy(net: Network, params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Noise images against their distributions; image i is the same whatever the size of the set."""
+"""Input distributions against their definitions; image i is the same whatever the size of the set."""
 
 import functools
 
@@ -12,30 +12,78 @@ from sublim_theory import noise
 KEY = jax.random.key(20250714)
 SCALE = 2.5
 # name -> (distribution at SCALE, its variance, the kurtosis that sets the error of a sample variance)
-DISTRIBUTIONS = {
+CONTINUOUS = {
     "uniform": (stats.uniform(-SCALE, 2 * SCALE), SCALE**2 / 3, 1.8),
     "gaussian": (stats.norm(0, SCALE), SCALE**2, 3.0),
 }
-each = pytest.mark.parametrize("name", DISTRIBUTIONS)
+WHITE = {name: row[1:] for name, row in CONTINUOUS.items()} | {"bernoulli": (SCALE**2, 1.0)}
+CORRELATED = ("blurred", "perlin", "subspace", "spectrum", "mixture", "images")
+each = pytest.mark.parametrize("name", noise.DISTRIBUTIONS)
+white = pytest.mark.parametrize("name", WHITE)
+
+
+@functools.cache
+def given(features):
+    """50 images to make others from: of another mean, correlated, with a pixel that never changes."""
+    rng = np.random.default_rng(0)
+    table = 0.5 + rng.normal(size=(50, features)) @ rng.normal(size=(features, features)) / features
+    table[:, 0] = -1
+    return table.astype(np.float32)
+
+
+def draw(name, key=KEY, count=8, features=9, scale=1.0):
+    return np.asarray(noise.sampler(name, scale, given(features))(key, count, features))
 
 
 @functools.cache
 def images(name, scale=SCALE):
     """256 images of 784 pixels."""
-    return np.asarray(noise.sampler(name, scale)(KEY, 256, 784))
+    return draw(name, count=256, features=784, scale=scale)
 
 
-@each
+@functools.cache
+def many(name):
+    """20,000 images of 16 pixels in float64, scale 1."""
+    return draw(name, count=20_000, features=16).astype(np.float64)
+
+
+def test_every_distribution_is_tested_here():
+    assert {*WHITE, *CORRELATED} == set(noise.DISTRIBUTIONS)
+    assert set(noise.NEED_IMAGES) < set(CORRELATED)
+
+
+@functools.cache
+def few(name):
+    """8 images of 9 pixels, scale 1."""
+    return draw(name)
+
+
+@functools.cache
+def traced(name):
+    """The same and those of another key, at scale 2, [2, 8, 9]: all but the shape traced, the key mapped."""
+
+    def sample(key, scale, table):
+        return noise.sampler(name, scale, table)(key, 8, 9)
+
+    keys = jax.numpy.stack([KEY, jax.random.fold_in(KEY, 1)])
+    return np.asarray(jax.jit(jax.vmap(sample, in_axes=(0, None, None)))(keys, 2.0, given(9)))
+
+
+# Pixels
+
+
+@white
 def test_mean_and_variance_are_those_of_the_distribution(name):
-    _, variance, kurtosis = DISTRIBUTIONS[name]
+    variance, kurtosis = WHITE[name]
     pixels = images(name).astype(np.float64)
     assert abs(pixels.mean()) < 5 * np.sqrt(variance / pixels.size)
-    assert pixels.var() == pytest.approx(variance, rel=5 * np.sqrt((kurtosis - 1) / pixels.size))
+    # 1e-4: where every square is the same, what is left is the square of the mean
+    assert pixels.var() == pytest.approx(variance, rel=5 * np.sqrt((kurtosis - 1) / pixels.size) + 1e-4)
 
 
-@each
+@white
 def test_shape_of_the_distribution_and_of_no_other(name):
-    for other, (distribution, _, _) in DISTRIBUTIONS.items():
+    for other, (distribution, _, _) in CONTINUOUS.items():
         fits = stats.kstest(images(name).ravel(), distribution.cdf).pvalue > 1e-3
         assert fits == (other == name)
 
@@ -49,13 +97,19 @@ def test_gaussian_is_not_truncated():
     assert np.abs(images("gaussian")).max() > 4 * SCALE
 
 
-@each
-def test_scale_is_a_factor_and_one_unless_given(name):
-    unscaled = np.asarray(noise.sampler(name)(KEY, 256, 784))
-    np.testing.assert_allclose(images(name), SCALE * unscaled, rtol=1e-5, atol=1e-5)
+def test_bernoulli_has_two_values():
+    assert np.unique(images("bernoulli")).tolist() == [-SCALE, SCALE]
 
 
-@each
+def test_the_noise_of_the_paper_keeps_its_bits():
+    def pixels(key):
+        return jax.random.uniform(key, (7,), minval=-1, maxval=1), jax.random.normal(key, (7,))
+
+    for name, wanted in zip(CONTINUOUS, jax.jit(jax.vmap(pixels))(jax.random.split(KEY, 5)), strict=True):
+        np.testing.assert_array_equal(draw(name, count=5, features=7), wanted)
+
+
+@white
 def test_pixels_and_images_are_independent(name):
     pixels = images(name)
     for table in pixels, pixels.T:
@@ -64,26 +118,140 @@ def test_pixels_and_images_are_independent(name):
         assert correlations.std() == pytest.approx(1 / np.sqrt(table.shape[1]), rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["blurred", "perlin"])
+def test_every_pixel_of_a_smooth_image_is_standard_normal(name):
+    pixels = many(name)
+    assert np.abs(pixels.mean(axis=0)).max() < 5 / np.sqrt(len(pixels))
+    np.testing.assert_allclose(pixels.var(axis=0), 1, atol=5 * np.sqrt(2 / len(pixels)))
+    assert stats.kstest(pixels[:, 5], stats.norm.cdf).pvalue > 1e-3
+
+
+def test_correlation_of_blurred_pixels_is_that_of_the_kernel_with_itself():
+    pixels = draw("blurred", count=20_000, features=784).reshape(-1, 28, 28)
+    width = noise.BLUR * 28
+    for dy, dx in ((0, 1), (0, 2), (3, 0), (2, 2), (0, 9)):
+        for y, x in ((0, 0), (12, 12), (18, 18)):  # at the border as inside
+            found = np.corrcoef(pixels[:, y, x], pixels[:, y + dy, x + dx])[0, 1]
+            assert found == pytest.approx(np.exp(-(dy**2 + dx**2) / (4 * width**2)), abs=5 / np.sqrt(20_000))
+
+
+def test_octaves_of_perlin_are_bilinear_lattices_each_of_half_the_amplitude(monkeypatch):
+    monkeypatch.setattr(noise, "OCTAVES", 1)
+    image = draw("perlin", count=400, features=64).reshape(-1, 8, 8).astype(np.float64)
+    line = np.array([7, 5, 3, 1]) / 8  # the weight of the first of two nodes, at the centres of the cell's pixels
+    variances = np.outer(*[line**2 + line[::-1] ** 2] * 2)
+    cell = image[:, :4, :4] * np.sqrt(variances)
+    np.testing.assert_allclose(np.diff(cell, n=2, axis=2), 0, atol=1e-5)  # linear along both axes inside a cell
+    np.testing.assert_allclose(np.diff(cell, n=2, axis=1), 0, atol=1e-5)
+    assert np.abs(np.diff(image, n=2, axis=2)).max() > 0.1
+    monkeypatch.setattr(noise, "OCTAVES", 2)
+    weights = noise._octaves(8)
+    # next to the middle node of both lattices, pixel (4, 4): 1/8 of a cell from it in one, 1/4 in the other
+    shares = (weights[36, :9] ** 2).sum(), (weights[36, 9:] ** 2).sum()
+    expected = ((7 / 8) ** 2 + (1 / 8) ** 2) ** 2, ((3 / 4) ** 2 + (1 / 4) ** 2) ** 2 / 4
+    assert shares == pytest.approx(np.array(expected) / sum(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["blurred", "perlin"])
+def test_smooth_noise_is_for_square_images(name):
+    with pytest.raises(ValueError, match=f"noise '{name}' is for square images, and 10 pixels make no square"):
+        draw(name, features=10)
+
+
+def test_a_subspace_is_one_for_the_set_and_another_for_another_set():
+    one, rest = np.split(draw("subspace", count=80, features=100), 2)
+    other = draw("subspace", jax.random.fold_in(KEY, 1), count=40, features=100)
+    rank = functools.partial(np.linalg.matrix_rank, tol=1e-3)
+    assert rank(one) == rank(np.vstack([one, rest])) == noise.DIMENSION
+    assert rank(np.vstack([one, other])) == 2 * noise.DIMENSION
+
+
+def test_pixels_of_a_subspace_have_unit_variance_on_average_also_where_it_is_all_there_is():
+    for features in (9, 100):
+        pixels = draw("subspace", count=20_000, features=features).astype(np.float64)
+        # of d N(0, 1)**2 an image, whose mean has the variance 2/d
+        assert (pixels**2).mean() == pytest.approx(1, abs=5 * np.sqrt(2 / min(features, noise.DIMENSION) / 20_000))
+
+
+# Distributions that are made from images
+
+
+def test_images_are_rows_each_drawn_as_often():
+    drawn = many("images").astype(np.float32)
+    rows, counts = np.unique(drawn, axis=0, return_counts=True)
+    np.testing.assert_array_equal(rows, np.unique(given(16), axis=0))
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_spectrum_is_gaussian_with_the_mean_and_the_covariance_of_the_images():
+    drawn, wanted = many("spectrum"), np.cov(given(16).astype(np.float64), rowvar=False, bias=True)
+    deviations = np.sqrt(wanted.diagonal())
+    np.testing.assert_allclose(drawn[:, 0], -1, atol=1e-5)  # a pixel that never changes
+    error = np.abs(drawn.mean(axis=0) - given(16).mean(axis=0))
+    assert np.all(error <= 5 * deviations / np.sqrt(len(drawn)) + 1e-5)
+    scatter = np.sqrt((np.outer(deviations, deviations) ** 2 + wanted**2) / len(drawn))
+    assert np.all(np.abs(np.cov(drawn, rowvar=False) - wanted) <= 5 * scatter + 1e-5)
+    assert stats.kstest((drawn[:, 5] - drawn[:, 5].mean()) / drawn[:, 5].std(), stats.norm.cdf).pvalue > 1e-3
+
+
+def test_mixture_is_an_image_or_uniform_noise_half_of_the_time():
+    drawn = many("mixture").astype(np.float32)
+    real = drawn[:, 0] == -1
+    assert abs(real.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(drawn))
+    np.testing.assert_array_equal(np.unique(drawn[real], axis=0), np.unique(given(16), axis=0))
+    assert stats.kstest(drawn[~real].ravel(), stats.uniform(-1, 2).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", noise.NEED_IMAGES)
+def test_what_is_made_from_images_needs_some_that_fit(name):
+    noise.check(name)
+    with pytest.raises(ValueError, match=f"noise '{name}' is made from images, and none are given"):
+        noise.sampler(name)
+    with pytest.raises(ValueError, match=r"needs images \[count, features\], got the shape \(0, 9\)"):
+        noise.sampler(name, 1.0, np.zeros((0, 9)))
+    with pytest.raises(ValueError, match="images of 16 pixels and is asked for 9"):
+        noise.sampler(name, 1.0, given(16))(KEY, 2, 9)
+
+
+@pytest.mark.parametrize("name", sorted(noise.DISTRIBUTIONS.keys() - noise.NEED_IMAGES))
+def test_the_others_ignore_images_and_scale_is_one_unless_given(name):
+    np.testing.assert_array_equal(noise.sampler(name)(KEY, 8, 9), few(name))
+
+
+# Scale, keys, dtypes and transformations
+
+
+@each
+def test_scale_is_a_factor(name):
+    np.testing.assert_allclose(draw(name, scale=SCALE), SCALE * few(name), rtol=1e-5, atol=1e-5)
+
+
+@each
+def test_key_scale_and_images_may_be_traced_and_mapped(name):
+    assert traced(name).dtype == np.float32
+    np.testing.assert_allclose(traced(name)[0], 2 * few(name), rtol=1e-5, atol=1e-5)  # sums in another order
+
+
 @each
 def test_other_keys_other_images(name):
-    sample = jax.jit(noise.sampler(name), static_argnums=(1, 2))
-    first, second = (np.asarray(sample(jax.random.fold_in(KEY, i), 8, 10)) for i in (0, 1))
-    assert np.all(first != second)
+    first, second = traced(name)
+    assert not np.array_equal(first, second)
+    if name in CONTINUOUS:
+        assert np.all(first != second)
 
 
 @each
 def test_float32_and_the_same_values_with_64_bit_jax(name):
-    images32 = np.asarray(noise.sampler(name, 2.0)(KEY, 4, 8))
     with jax.enable_x64(True):
-        images64 = np.asarray(noise.sampler(name, 2.0)(KEY, 4, 8))
-    assert images32.dtype == images64.dtype == np.float32
-    np.testing.assert_array_equal(images32, images64)
+        images64 = draw(name)
+    assert few(name).dtype == images64.dtype == np.float32
+    np.testing.assert_array_equal(few(name), images64)
 
 
 @each
 def test_float32_also_when_the_scale_is_a_numpy_scalar(name):
     with jax.enable_x64(True):
-        drawn = jax.eval_shape(lambda key: noise.sampler(name, np.float64(2))(key, 4, 8), KEY)
+        drawn = jax.eval_shape(lambda key: noise.sampler(name, np.float64(2), given(9))(key, 4, 9), KEY)
     assert drawn.dtype == np.float32
 
 
@@ -91,15 +259,16 @@ def test_float32_also_when_the_scale_is_a_numpy_scalar(name):
 def in_blocks_of_four(name, count):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise, "BLOCK", 4)
-        return np.asarray(noise.sampler(name)(KEY, count, 6))
+        return draw(name, count=count)
 
 
-@each
-@pytest.mark.parametrize("count", [3, 8, 11], ids=["part of a block", "two blocks", "two and a part"])
+@pytest.mark.parametrize(
+    ("name", "count"), [("uniform", 3), ("uniform", 8), *[(name, 11) for name in noise.DISTRIBUTIONS]]
+)
 def test_an_image_does_not_depend_on_the_size_of_the_set(name, count):
     larger = in_blocks_of_four(name, 12)
-    assert len(np.unique(larger, axis=0)) == 12
-    np.testing.assert_allclose(in_blocks_of_four(name, count), larger[:count], rtol=1e-6, atol=1e-7)
+    assert len(np.unique(larger, axis=0)) == 12 or name in ("images", "mixture", "bernoulli")
+    np.testing.assert_allclose(in_blocks_of_four(name, count), larger[:count], rtol=1e-6, atol=1e-6)
 
 
 def test_an_image_does_not_depend_on_the_size_of_the_set_at_the_real_block_size():
@@ -113,13 +282,48 @@ def test_an_image_does_not_depend_on_the_size_of_the_set_at_the_real_block_size(
     ("name", "scale", "message"),
     [
         ("unifrom", 1.0, "unknown noise 'unifrom'; did you mean 'uniform'"),
-        ("perlin", 1.0, "'perlin'.* choose from: uniform, gaussian"),
+        ("cauchy", 1.0, "'cauchy'.* choose from: uniform, gaussian, bernoulli"),
         ("uniform", 0.0, "noise_scale must be positive.*, got 0"),
         ("gaussian", -1.0, "noise_scale .* got -1"),
         ("uniform", float("nan"), "noise_scale .* got nan"),
         ("uniform", float("inf"), "noise_scale .* got inf"),
+        ("images", 0.0, "noise_scale .* got 0"),
     ],
 )
-def test_sampler_names_the_wrong_setting(name, scale, message):
+@pytest.mark.parametrize("call", [noise.check, noise.sampler])
+def test_the_wrong_setting_is_named(call, name, scale, message):
     with pytest.raises(ValueError, match=message):
-        noise.sampler(name, scale)
+        call(name, scale)
+
+
+# The spectrum of the covariance
+
+
+def test_spectrum_of_white_noise_lies_between_the_edges_of_marchenko_and_pastur():
+    edges = (1 + np.array([-1.2, 1.2]) * np.sqrt(16 / 20_000)) ** 2  # and a fifth: the edges hold as both grow
+    for name, (variance, _) in WHITE.items():
+        eigenvalues = noise.covariance_spectrum(many(name))
+        low, high = variance / SCALE**2 * edges
+        assert low < eigenvalues[-1] <= eigenvalues[0] < high
+
+
+def test_spectrum_of_a_subspace_has_its_dimension_above_rounding():
+    eigenvalues = noise.covariance_spectrum(draw("subspace", count=4_000, features=100))
+    assert eigenvalues.shape == (100,)
+    edges = 100 / noise.DIMENSION * (1 + np.array([-1.2, 1.2]) * np.sqrt(noise.DIMENSION / 4_000)) ** 2
+    assert edges[0] < eigenvalues[noise.DIMENSION - 1] <= eigenvalues[0] < edges[1]
+    assert eigenvalues[noise.DIMENSION] < 1e-12 * eigenvalues[0]
+
+
+def test_spectrum_of_a_hand_made_set_in_descending_order_in_float64():
+    table = np.array([[3, 1, 5], [-3, 1, 5], [3, -1, 5], [-3, -1, 5]], np.float32)
+    eigenvalues = noise.covariance_spectrum(table)
+    assert eigenvalues.dtype == np.float64
+    np.testing.assert_allclose(eigenvalues, [12, 4 / 3, 0], atol=1e-14)  # 36/3 and 4/3: divided by n - 1
+    np.testing.assert_allclose(noise.covariance_spectrum(table[:, :1]), [12])
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4,), (2, 2, 2)])
+def test_spectrum_refuses_what_has_no_covariance(shape):
+    with pytest.raises(ValueError, match=r"two images \[count, features\], got the shape"):
+        noise.covariance_spectrum(np.zeros(shape))

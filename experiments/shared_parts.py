@@ -1,0 +1,145 @@
+"""Which parts must student and teacher share? Students with layers of their own, frozen layers, or another network.
+
+Claim: transfer needs the shared heads, the class head above all, of which the auxiliary logits say nothing. Hidden
+layers of the student's own, in number and width too, can learn to serve the heads, given enough auxiliary logits.
+
+Every student imitates the auxiliary logits of one teacher on noise, and starts from the teacher's own reference but for
+
+* `redrawn/PART`: a part that comes from the next seed's reference: `none` (the student of figure 10), one of the layers
+  by name, `hidden` (all hidden layers), or `all`;
+* `frozen/HEAD`: nothing, but that head keeps its initial values. The class head has no gradient here: a control;
+* `network/KIND`: hidden layers of another network, drawn anew (one layer `shallower` or `deeper`; all but the last half
+  as wide, `narrower`, or twice, `wider`). Compare with `redrawn/hidden`.
+
+Conditions, one value a seed: test accuracy of `reference`, `teacher` and each student. The number m of auxiliary logits
+is a setting: `sublim sweep shared_parts --vary auxiliary=3,10,50`.
+
+Found on the embedded digits, m = 10, 5 seeds: student .93 with everything shared, .92 with its auxiliary head frozen,
+.34 with its own auxiliary head, .15 to .21 with its own hidden layers, of whatever size, .09 with its own class head;
+at m = 50, widths 64 and 3 seeds .41 with its own hidden layers, .25 to .62 with those of another network, .09 with its
+own class head.
+
+Literature (Brockers et al., arXiv 2605.23645; MNIST, squared error, fresh noise): hidden layers drawn anew still
+transfer when m is large enough (m from 3 to 250); a random class head gives chance at every m; a random auxiliary
+head suppresses strongly; one layer more or fewer and other widths transfer when the heads are shared.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+
+from experiments.distillation import Distillation, Start, begin, layers_of, run_config
+from sublim_theory import losses, models, results, training
+from sublim_theory.ensemble import stream
+from sublim_theory.protocols import PerExampleLoss, lookup
+from sublim_theory.training import Student
+
+HEADS = ("class_head", "auxiliary_head")
+GROUPS = ("redrawn", "frozen", "network")
+
+
+@dataclass(frozen=True)
+class Config(Distillation):
+    """Settings of shared parts."""
+
+    auxiliary: int = 10
+    """Auxiliary logits, the paper's m."""
+    groups: tuple[str, ...] = GROUPS
+    """Which students to train beside that of figure 10: redrawn, frozen, network."""
+
+    def __post_init__(self) -> None:
+        """Check every setting, as the settings of every distillation are."""
+        super().__post_init__()
+        for name in self.groups:
+            lookup("group", name, dict.fromkeys(GROUPS))
+        if not self.groups or len(set(self.groups)) < len(self.groups):
+            raise ValueError(f"groups must have at least one, each once; got {self.groups}")
+        if not self.hidden:
+            raise ValueError("hidden must have at least one layer: a linear model shares nothing between its heads")
+
+    def redrawn(self) -> list[str]:
+        """The parts that are drawn anew, one student each."""
+        hidden = [f"hidden_{i}" for i in range(len(self.hidden))]
+        return [*hidden, *(["hidden"] if len(hidden) > 1 else []), *HEADS, "all"]
+
+    def students(self) -> list[str]:
+        """Names of the students, in the order of the record."""
+        groups = {"redrawn": self.redrawn(), "frozen": HEADS, "network": self.other_hidden()}
+        names = [f"{group}/{name}" for group in GROUPS if group in self.groups for name in groups[group]]
+        return ["redrawn/none", *names]
+
+    def other_hidden(self) -> dict[str, tuple[int, ...]]:
+        """Hidden widths of the other networks; the last is shared with the teacher, or no head would fit."""
+        *body, last = self.hidden
+        others = {"shallower": (*body[1:], last), "deeper": (self.hidden[0], *self.hidden)}
+        others |= {"narrower": (*(max(1, width // 2) for width in body), last)}
+        others |= {"wider": (*(2 * width for width in body), last)}
+        return {name: hidden for name, hidden in others.items() if hidden != self.hidden}
+
+
+_DIGITS = Config(
+    dataset="digits",
+    seeds=5,
+    hidden=(128, 128),
+    learning_rate=1e-3,
+    batch_size=128,
+    teacher_epochs=20,
+    noise_images=20_000,
+    student_epochs=8,
+)
+PRESETS = {
+    "smoke": replace(_DIGITS, seeds=2, hidden=(64, 64), noise_images=8192),
+    "default": _DIGITS,
+    "paper": Config(seeds=10),
+}
+
+
+def students_of(config: Config, net: models.Network, start: Start, loss: PerExampleLoss) -> dict[str, Student]:
+    """Every student of a seed, by condition."""
+    reference = start.reference
+    students = {"redrawn/none": Student(reference, loss)}
+    if "redrawn" in config.groups:
+        for part in config.redrawn():
+            own = {layer: start.other[layer] for layer in layers_of(reference, part)}
+            students[f"redrawn/{part}"] = Student(reference | own, loss)
+    if "frozen" in config.groups:
+        students |= {f"frozen/{head}": Student(reference, loss, frozen=(head,)) for head in HEADS}
+    if "network" in config.groups:
+        heads = {head: reference[head] for head in HEADS}
+        for name, hidden in config.other_hidden().items():
+            other = config.network(net.features, net.classes.stop, hidden=hidden)
+            drawn = other.init(stream(start.key, f"init/{name}"))
+            students[f"network/{name}"] = Student(drawn | heads, loss, net=other)
+    return students
+
+
+def run_seed(
+    config: Config,
+    net: models.Network,
+    seed: jax.Array,
+    train_x: jax.Array,
+    train_y: jax.Array,
+    test_x: jax.Array,
+    test_y: jax.Array,
+) -> dict[str, jax.Array]:
+    """The conditions of one seed by name, and `loss/NAME` [steps] by training run."""
+    start = begin(config, net, seed, train_x, train_y)
+    students = students_of(config, net, start, losses.on_logits(config.imitation_loss(), net.auxiliary))
+    teacher = start.teacher.params
+    fit = training.distil(net, teacher, students, start.images, config.make_optimizer(), start.batches)
+    networks = {name: student.net or net for name, student in students.items()}
+    trained = {"reference": start.reference, "teacher": teacher, **fit.params}
+    values = {
+        name: training.accuracy(networks.get(name, net), params, test_x, test_y) for name, params in trained.items()
+    }
+    step_losses = {"teacher": start.teacher.losses, **fit.losses}
+    return values | {f"loss/{name}": each for name, each in step_losses.items()}
+
+
+def run(
+    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
+) -> results.Result:
+    """Run every seed and return the record; arguments and errors as in `fig10.run`."""
+    recording, _, arrays = run_config("shared_parts", run_seed, config, preset=preset, data_dir=data_dir, chunks=chunks)
+    return recording.result({name: arrays[name] for name in ("reference", "teacher", *config.students())}, arrays)

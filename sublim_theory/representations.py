@@ -1,0 +1,117 @@
+"""What networks compute inside, compared: similarity of layers, linear probes, displacements, exchanged heads."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sublim_theory import trees
+from sublim_theory.protocols import Params
+
+
+def linear_cka(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Linear centred kernel alignment of two representations of the same inputs, a scalar in [0, 1].
+
+    `|B^T A|_F^2 / (|A^T A|_F |B^T B|_F)` with centred columns (Kornblith et al., arXiv 1905.00414, eq. for linear
+    kernels). Rotations, reflections and a common scale of either representation leave it as it is; 0 where one of them
+    is the same for every input.
+
+    Args:
+        a: activations [examples, units], floating.
+        b: activations [examples, other units], floating.
+
+    Raises:
+        ValueError: if they are not matrices with the same number of rows.
+    """
+    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
+        raise ValueError(f"activations must be [examples, units] of the same examples, got {a.shape} and {b.shape}")
+
+    def unit(x: jax.Array) -> jax.Array:
+        centred = x - jnp.mean(x, axis=0)
+        size = jnp.max(jnp.abs(centred))  # the fourth power of small activations would underflow
+        return centred / jnp.where(size > 0, size, 1)
+
+    def gram(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.linalg.norm(jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST))
+
+    a, b = unit(a), unit(b)
+    scale = gram(a, a) * gram(b, b)
+    return jnp.where(scale > 0, jnp.square(gram(a, b)) / jnp.where(scale > 0, scale, 1), 0)
+
+
+def probe_accuracy(
+    train: jax.Array,
+    train_labels: jax.Array,
+    test: jax.Array,
+    test_labels: jax.Array,
+    classes: int,
+    ridge: float = 1e-3,
+) -> jax.Array:
+    """Test accuracy of a linear classifier on activations: what can be read out of them, whatever the network's head.
+
+    The classifier is ridge regression on one-hot labels, in closed form, so it can be part of a compiled program;
+    the activations are centred and the intercept is free.
+
+    Args:
+        train: activations [examples, units], floating.
+        train_labels: [examples], integer.
+        test: activations [test examples, units].
+        test_labels: [test examples], integer.
+        classes: number of classes.
+        ridge: strength, positive, as a share of the mean variance of a unit.
+
+    Returns:
+        The share of test examples whose largest output is the label's, a scalar in [0, 1].
+
+    Raises:
+        ValueError: if `ridge` is not positive.
+    """
+    if not ridge > 0:
+        raise ValueError(f"ridge must be positive, got {ridge}")
+    centre = jnp.mean(train, axis=0)
+    x = train - centre
+    targets = jax.nn.one_hot(train_labels, classes, dtype=x.dtype)
+    intercept = jnp.mean(targets, axis=0)
+    highest = jax.lax.Precision.HIGHEST
+    covariance = jnp.matmul(x.T, x, precision=highest) / len(x)
+    variance = jnp.trace(covariance) / len(covariance)
+    # Where every unit is constant there is nothing to read: any positive strength gives the most frequent class.
+    penalty = jnp.where(variance > 0, ridge * variance, 1) * jnp.eye(len(covariance), dtype=x.dtype)
+    moments = jnp.matmul(x.T, targets, precision=highest) / len(x)
+    weights = jax.scipy.linalg.solve(covariance + penalty, moments, assume_a="pos")
+    outputs = jnp.matmul(test - centre, weights, precision=highest) + intercept
+    return jnp.mean(jnp.argmax(outputs, axis=-1) == test_labels, dtype=jnp.float32)
+
+
+class Displacement(NamedTuple):
+    """How far, and along another displacement, a layer moved: scalars.
+
+    Attributes:
+        cosine: of the angle between the two; 0 where either is exactly zero.
+        size: norm of the first over that of the second; 0 where the second is exactly zero.
+    """
+
+    cosine: jax.Array
+    size: jax.Array
+
+
+def displacements(moved: Params, reference: Params) -> dict[str, Displacement]:
+    """Compare two displacements `end - start` layer by layer, the first level of the pytrees, by layer name.
+
+    `cosine * size` is the projection of the first on the second, in units of the second.
+
+    Args:
+        moved: of the network in question, such as a student.
+        reference: of the network that it is held against, such as its teacher; of the same structure.
+    """
+
+    def compare(a: Params, b: Params) -> Displacement:
+        norm = trees.norm(b)
+        return Displacement(trees.cosine(a, b), jnp.where(norm > 0, trees.norm(a) / jnp.where(norm > 0, norm, 1), 0))
+
+    return {name: compare(moved[name], reference[name]) for name in reference}
+
+
+def with_head(body: Params, head: Params, name: str = "class_head") -> Params:
+    """The parameters `body` with the layer `name` of `head` in place of its own."""
+    return {**body, name: head[name]}

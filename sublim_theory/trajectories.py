@@ -1,0 +1,90 @@
+"""Beyond the first step: how the distillation gradient lies to the trait along a path, and transforms that change it.
+
+Theorem 1 speaks of one step. Over many steps the question is whether the *distillation gradient* (of the imitation
+loss) stays aligned with the *trait gradient* (of the teacher's loss, at the student's current parameters), and whether
+that alignment is what transfers the trait. The transforms here take it out, or do as much to a direction that means
+nothing (Kitkana and Arora, arXiv 2604.25779).
+
+Everything is in terms of gradients: a step is minus a gradient, so two aligned gradients are two aligned steps, and a
+small step along minus `g` lowers the trait loss exactly where `g . t > 0`, with `t` the trait gradient.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from sublim_theory import trees
+from sublim_theory.protocols import Params
+from sublim_theory.theorem import by_layer
+
+
+class Alignment(NamedTuple):
+    """Inner product and cosine of two vectors of parameters, scalars, whole and by layer.
+
+    Attributes:
+        dot: inner product.
+        cosine: of the angle; 0 where a vector is exactly zero.
+        dot_by_layer: the inner product's shares; they add up to `dot`.
+        cosine_by_layer: cosine of the two parts in each layer, a statement about that layer alone.
+    """
+
+    dot: jax.Array
+    cosine: jax.Array
+    dot_by_layer: dict[str, jax.Array]
+    cosine_by_layer: dict[str, jax.Array]
+
+
+def alignment(a: Params, b: Params) -> Alignment:
+    """How two pytrees of the same structure lie to each other; layers are the first level, as in `theorem.by_layer`."""
+    dots, squares_a, squares_b = by_layer(a, b), by_layer(a, a), by_layer(b, b)
+
+    def cosine(dot: jax.Array, square_a: jax.Array, square_b: jax.Array) -> jax.Array:
+        scale = jnp.sqrt(square_a) * jnp.sqrt(square_b)
+        return jnp.where(scale > 0, dot / jnp.where(scale > 0, scale, 1), 0)
+
+    cosines = {name: cosine(dots[name], squares_a[name], squares_b[name]) for name in dots}
+    dot, square_a, square_b = (jnp.sum(jnp.stack([*parts.values()])) for parts in (dots, squares_a, squares_b))
+    return Alignment(dot, cosine(dot, square_a, square_b), dots, cosines)
+
+
+def project_out(gradient: Params, trait_gradient: Params) -> Params:
+    """The gradient without its component along the trait gradient, where that component would lower the trait loss.
+
+    With `g . t > 0` the result is `g - (g . t / t . t) t`, on the normal plane of `t`: to first order the step leaves
+    the trait loss as it is. Otherwise the step raises the trait loss already, and `g` is returned as it is. An
+    optimiser that rescales coordinates, such as Adam, takes the step off that plane again.
+
+    Args:
+        gradient: g, a pytree.
+        trait_gradient: t, of the same structure.
+    """
+    return trees.axpy(-_aligned_share(gradient, trait_gradient), trait_gradient, gradient)
+
+
+def project_random(gradient: Params, trait_gradient: Params, key: jax.Array) -> Params:
+    """The control of `project_out`: remove as much, where it removes something, along a random direction.
+
+    In each array the direction is isotropic with the norm of the trait gradient there, so it is spread over the
+    layers alike; of the two ways along it, it takes the one that shortens the gradient to first order. What is removed
+    has the norm `max(g . t, 0) / |t|`, which is more than the gradient's own component along that direction.
+
+    Args:
+        gradient: g, a pytree.
+        trait_gradient: t, of the same structure.
+        key: PRNG key of the direction.
+    """
+    flat, unravel = ravel_pytree(trait_gradient)
+    draws = unravel(jax.random.normal(key, flat.shape, flat.dtype))  # one draw: a generator a leaf is slow to compile
+    direction = jax.tree.map(lambda t, draw: trees.norm(t) / trees.norm(draw) * draw, trait_gradient, draws)
+    sign = jnp.where(trees.dot(gradient, direction) < 0, -1, 1)
+    return trees.axpy(-sign * _aligned_share(gradient, trait_gradient), direction, gradient)
+
+
+def _aligned_share(gradient: Params, trait_gradient: Params) -> jax.Array:
+    """`max(g . t, 0) / t . t`, a scalar; 0 where t is exactly zero."""
+    square = trees.dot(trait_gradient, trait_gradient)
+    return jnp.where(
+        square > 0, jnp.maximum(trees.dot(gradient, trait_gradient), 0) / jnp.where(square > 0, square, 1), 0
+    )
