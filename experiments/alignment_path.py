@@ -11,9 +11,9 @@ measurements (.008 in the first hidden layer); the projected distillation loss e
 start 80 times as high. And one-sided projection does more than take alignment out: what raises the trait loss stays,
 and that loss grows from 2.4 to several hundred (plain: 1.3): the student is driven away from the trait.
 
-Four students of one teacher, from its reference, on the auxiliary logits of the same noise: `plain` (the `student_aux`
-of fig10), `projected`, `random` (as much removed along a random direction, the control) and `liminal` (plus
-KL(base || student) on all logits over the first part of the steps). Before every k-th update: test accuracy, and
+Five students of one teacher, from its reference, on the auxiliary logits of the same noise: `plain` (the `student_aux`
+of fig10), `projected`, `two_sided` (projected whichever way the two gradients lie), `random` (as much removed along a
+random direction, the control) and `liminal` (plus KL(base || student) on all logits over the first part of the steps). Before every k-th update: test accuracy, and
 cosine and inner product, whole and by layer, of the distillation gradient with the current trait gradient, with the
 first one, and of its step with the teacher's displacement. The trait gradient is that of the mean cross-entropy of the
 class logits on a fixed set of labelled training images.
@@ -38,12 +38,12 @@ from sublim_theory.ensemble import stream
 from sublim_theory.protocols import Params
 from sublim_theory.trajectories import alignment, project_out, project_random
 
-STUDENTS = ("plain", "projected", "random", "liminal")
+STUDENTS = ("plain", "projected", "two_sided", "random", "liminal")
 
 
 @dataclass(frozen=True)
 class Config(Distillation):
-    """Settings of the four students and of what is measured on their way."""
+    """Settings of the students and of what is measured on their way."""
 
     every: int = 5
     """Updates from one measurement to the next."""
@@ -129,8 +129,12 @@ def run_seed(
         measure=measure,
         every=config.every,
     )
-    projected = lambda params, gradients, _: project_out(gradients, trait(params))  # noqa: E731
-    transforms = {"plain": None, "projected": projected, "random": random, "liminal": liminal}
+
+    def project(params: Params, gradients: Params, _: training.Update, *, both_signs: bool) -> Params:
+        return project_out(gradients, trait(params), both_signs=both_signs)
+
+    projections = {"projected": partial(project, both_signs=False), "two_sided": partial(project, both_signs=True)}
+    transforms = {"plain": None, **projections, "random": random, "liminal": liminal}
     students = {name: train(transform=transform) for name, transform in transforms.items()}
     trained = {"reference": base, "teacher": teacher} | {name: each.params for name, each in students.items()}
     found = {f"accuracy/{name}": training.accuracy(net, each, test_x, test_y) for name, each in trained.items()}

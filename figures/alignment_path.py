@@ -6,13 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.drawing import CROSS, GREEN, NEUTRAL, SHARED, bar, continuous, setting
+from figures.drawing import CROSS, GREEN, NEUTRAL, RED, SHARED, bar, continuous, setting
 from sublim_theory.results import Result
 from sublim_theory.statistics import summarize
 
 STUDENTS = {
     "plain": ("plain", SHARED, "", "-"),
     "projected": ("trait projected out", CROSS, "///", "--"),
+    "two_sided": ("both signs out", RED, "\\\\\\", (0, (1, 1))),
     "random": ("random projection", NEUTRAL, "...", ":"),
     "liminal": ("liminal", GREEN, "xxx", "-."),
 }
@@ -44,7 +45,7 @@ def draw(result: Result) -> dict[str, Figure]:
     _layers(left, result)
     _losses(right, result)
     figure.suptitle(f"{setting(result)}, bands and bars: 95% intervals", fontsize=10)
-    figure.legend(*top_left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*top_left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return {"alignment_path": figure}
 
 
@@ -86,7 +87,8 @@ def _losses(axes: Axes, result: Result) -> None:
     for name in STUDENTS:
         accuracy = result.conditions[f"accuracy/{name}"].mean
         trait_loss = result.arrays[f"path/{name}/trait_loss"][:, -1].mean()
-        labels.append(f"{name}\nacc. {accuracy:.3f}\ntrait loss {trait_loss:.3g}")
-    axes.set_xticks(range(len(STUDENTS)), labels, fontsize=7.5)
+        labels.append(f"{name.replace('_', '-')}\nacc. {accuracy:.2f}\ntrait {trait_loss:.3g}")
+    axes.set_xticks(range(len(STUDENTS)), labels, fontsize=7)
+    axes.set_xlabel("trait: its loss at the end", fontsize=7)
     axes.set_ylabel("distillation loss, last epoch")
     axes.set_title("is the imitation as good?")

@@ -49,18 +49,20 @@ def alignment(a: Params, b: Params) -> Alignment:
     return Alignment(dot, cosine(dot, square_a, square_b), dots, cosines)
 
 
-def project_out(gradient: Params, trait_gradient: Params) -> Params:
+def project_out(gradient: Params, trait_gradient: Params, *, both_signs: bool = False) -> Params:
     """The gradient without its component along the trait gradient, where that component would lower the trait loss.
 
     With `g . t > 0` the result is `g - (g . t / t . t) t`, on the normal plane of `t`: to first order the step leaves
-    the trait loss as it is. Otherwise the step raises the trait loss already, and `g` is returned as it is. An
-    optimiser that rescales coordinates, such as Adam, takes the step off that plane again.
+    the trait loss as it is. Otherwise the step raises the trait loss already, and `g` is returned as it is, unless
+    `both_signs`. An optimiser that rescales coordinates, such as Adam, takes the step off that plane again.
 
     Args:
         gradient: g, a pytree.
         trait_gradient: t, of the same structure.
+        both_signs: project wherever the two are not orthogonal. One-sided projection keeps what raises the trait loss,
+            and so drives the student away from the trait; this takes neither side.
     """
-    return trees.axpy(-_aligned_share(gradient, trait_gradient), trait_gradient, gradient)
+    return trees.axpy(-_share(gradient, trait_gradient, both_signs), trait_gradient, gradient)
 
 
 def project_random(gradient: Params, trait_gradient: Params, key: jax.Array) -> Params:
@@ -79,12 +81,10 @@ def project_random(gradient: Params, trait_gradient: Params, key: jax.Array) -> 
     draws = unravel(jax.random.normal(key, flat.shape, flat.dtype))  # one draw: a generator a leaf is slow to compile
     direction = jax.tree.map(lambda t, draw: trees.norm(t) / trees.norm(draw) * draw, trait_gradient, draws)
     sign = jnp.where(trees.dot(gradient, direction) < 0, -1, 1)
-    return trees.axpy(-sign * _aligned_share(gradient, trait_gradient), direction, gradient)
+    return trees.axpy(-sign * _share(gradient, trait_gradient, False), direction, gradient)
 
 
-def _aligned_share(gradient: Params, trait_gradient: Params) -> jax.Array:
-    """`max(g . t, 0) / t . t`, a scalar; 0 where t is exactly zero."""
-    square = trees.dot(trait_gradient, trait_gradient)
-    return jnp.where(
-        square > 0, jnp.maximum(trees.dot(gradient, trait_gradient), 0) / jnp.where(square > 0, square, 1), 0
-    )
+def _share(gradient: Params, trait_gradient: Params, both_signs: bool) -> jax.Array:
+    """`g . t / t . t`, a scalar, not below 0 unless `both_signs`; 0 where t is exactly zero."""
+    square, dot = trees.dot(trait_gradient, trait_gradient), trees.dot(gradient, trait_gradient)
+    return jnp.where(square > 0, (dot if both_signs else jnp.maximum(dot, 0)) / jnp.where(square > 0, square, 1), 0)

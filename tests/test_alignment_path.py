@@ -63,7 +63,9 @@ def test_layers_add_up_and_the_heads_contribute_nothing(result):
 
 def test_students_differ_and_the_conditions_summarise_the_path(result):
     losses = {name: result.arrays[f"loss/{name}"] for name in alignment_path.STUDENTS}
-    assert all(not np.array_equal(losses["plain"], losses[name]) for name in ("projected", "random", "liminal"))
+    assert all(
+        not np.array_equal(losses["plain"], losses[name]) for name in ("projected", "two_sided", "random", "liminal")
+    )
     for name, values in losses.items():
         assert result.conditions[f"distillation_loss/{name}"].values == pytest.approx(values[:, -5:].mean(axis=1))
         cosines = result.arrays[f"path/{name}/cosine/trait"]

@@ -52,6 +52,16 @@ def test_alignment_is_that_of_numpy_and_its_shares_add_up():
     assert alignment(a, trees.scale(0.0, b)).cosine == 0
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_with_both_signs_the_projection_is_taken_whichever_way_the_gradients_lie(sign):
+    gradient, trait = aligned(0, sign)
+    left = project_out(gradient, trait, both_signs=True)
+    g, t = flat(gradient), flat(trait)
+    np.testing.assert_allclose(flat(left), g - g @ t / (t @ t) * t, atol=1e-6)
+    assert equal(project_out(gradient, trait), gradient) == (sign < 0)
+    assert equal(project_out(gradient, trees.scale(0.0, trait), both_signs=True), gradient)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_projected_gradient_is_orthogonal_to_the_trait_gradient_up_to_rounding(seed):
     gradient, trait = aligned(seed)
