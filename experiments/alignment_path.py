@@ -13,10 +13,10 @@ and that loss grows from 2.4 to several hundred (plain: 1.3): the student is dri
 
 Five students of one teacher, from its reference, on the auxiliary logits of the same noise: `plain` (the `student_aux`
 of fig10), `projected`, `two_sided` (projected whichever way the two gradients lie), `random` (as much removed along a
-random direction, the control) and `liminal` (plus KL(base || student) on all logits over the first part of the steps). Before every k-th update: test accuracy, and
-cosine and inner product, whole and by layer, of the distillation gradient with the current trait gradient, with the
-first one, and of its step with the teacher's displacement. The trait gradient is that of the mean cross-entropy of the
-class logits on a fixed set of labelled training images.
+random direction, the control) and `liminal` (plus KL(base || student) on all logits over the first part of the steps).
+Before every k-th update: test accuracy, and cosine and inner product, whole and by layer, of the distillation gradient
+with the current trait gradient, with the first one, and of its step with the teacher's displacement. The trait gradient
+is that of the mean cross-entropy of the class logits on a fixed set of labelled training images.
 
 Conditions: `accuracy/NETWORK`; `distillation_loss/STUDENT`, mean over the last epoch, without the penalty;
 `cosine/STUDENT` with the current trait gradient, mean over the path; `positive/STUDENT`, the share of the path where
