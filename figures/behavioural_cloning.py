@@ -1,6 +1,7 @@
 """Behavioural cloning: accuracy after distillation, and what is left to imitate, over the epochs of cloning before."""
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from figures.drawing import CROSS, NEUTRAL, SHARED, setting
 from sublim_theory.results import Result
@@ -27,6 +28,7 @@ def draw(result: Result) -> dict[str, Figure]:
     above.set_ylim(0, 1.02)
     above.set_ylabel("test accuracy\nafter distillation")
     below.set_yscale("log")
+    below.yaxis.set_minor_formatter(NullFormatter())
     below.set_ylabel("KL to the reference\n(nats, fresh noise)")
     below.set_xticks(places, [str(count) for count in epochs])
     below.set_xlabel(f"epochs of cloning on {result.config['cloning_inputs']}, before distillation")
