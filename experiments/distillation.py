@@ -206,6 +206,22 @@ def begin(config: Distillation, net: models.Network, seed: jax.Array, train_x: j
     return Start(key, reference, other, teacher, images, batches)
 
 
+def distil_and_test(
+    config: Distillation,
+    net: models.Network,
+    start: Start,
+    students: Mapping[str, training.Student | tuple[Params, PerExampleLoss]],
+    test_x: jax.Array,
+    test_y: jax.Array,
+) -> dict[str, jax.Array]:
+    """Distil a seed's teacher into students; test accuracy by network, `loss/NAME` [steps] by training run."""
+    fit = training.distil(net, start.teacher.params, students, start.images, config.make_optimizer(), start.batches)
+    nets = {name: training.Student(*student).net or net for name, student in students.items()}
+    trained = {"reference": start.reference, "teacher": start.teacher.params, **fit.params}
+    found = {name: training.accuracy(nets.get(name, net), p, test_x, test_y) for name, p in trained.items()}
+    return found | {f"loss/{name}": each for name, each in {"teacher": start.teacher.losses, **fit.losses}.items()}
+
+
 def run_config(
     experiment: str,
     run_seed: Callable[..., Mapping[str, jax.Array]],

@@ -18,8 +18,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.distillation import Distillation, begin, run_config
-from sublim_theory import losses, models, results, training
+from experiments.distillation import Distillation, begin, distil_and_test, run_config
+from sublim_theory import losses, models, results
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.protocols import lookup
 
@@ -75,18 +75,8 @@ def run_seed(
     }
     initial = {"student": start.reference, "cross": start.other}
     kinds = {name: name.split("_") for name in config.students}
-    students = training.distil(
-        net,
-        start.teacher.params,
-        {name: (initial[where], losses_on[what]) for name, (where, what) in kinds.items()},
-        start.images,
-        config.make_optimizer(),
-        start.batches,
-    )
-    trained = {"reference": start.reference, "teacher": start.teacher.params, **students.params}
-    accuracies = {name: training.accuracy(net, params, test_x, test_y) for name, params in trained.items()}
-    step_losses = {"teacher": start.teacher.losses, **students.losses}
-    return accuracies | {f"loss/{name}": values for name, values in step_losses.items()}
+    students = {name: (initial[where], losses_on[what]) for name, (where, what) in kinds.items()}
+    return distil_and_test(config, net, start, students, test_x, test_y)
 
 
 def run(

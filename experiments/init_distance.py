@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.distillation import Distillation, Start, begin, layers_of, run_config
+from experiments.distillation import Distillation, Start, begin, distil_and_test, layers_of, run_config
 from sublim_theory import losses, models, results, theorem, training, trees
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import Params, PerExampleLoss, lookup
@@ -142,20 +142,10 @@ def run_seed(
     loss = losses.on_logits(config.imitation_loss(), net.auxiliary)
     initial = {"student_aux": start.reference}
     initial |= {name: moved(start, *where) for name, where in config.students().items()}
-    students = training.distil(
-        net,
-        start.teacher.params,
-        {name: training.Student(params, loss) for name, params in initial.items()},
-        start.images,
-        config.make_optimizer(),
-        start.batches,
-    )
-    trained = {"reference": start.reference, "teacher": start.teacher.params, **students.params}
-    values = {name: training.accuracy(net, params, test_x, test_y) for name, params in trained.items()}
+    students = {name: training.Student(params, loss) for name, params in initial.items()}
+    found = distil_and_test(config, net, start, students, test_x, test_y)
     predicted = sigma_star_relative(net, start, loss, config.parts)
-    values |= {f"sigma_star_relative/{part}": distance for part, distance in predicted.items()}
-    step_losses = {"teacher": start.teacher.losses, **students.losses}
-    return values | {f"loss/{name}": each for name, each in step_losses.items()}
+    return found | {f"sigma_star_relative/{part}": distance for part, distance in predicted.items()}
 
 
 def run(

@@ -29,8 +29,8 @@ from pathlib import Path
 
 import jax
 
-from experiments.distillation import Distillation, Start, begin, layers_of, run_config
-from sublim_theory import losses, models, results, training
+from experiments.distillation import Distillation, Start, begin, distil_and_test, layers_of, run_config
+from sublim_theory import losses, models, results
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import PerExampleLoss, lookup
 from sublim_theory.training import Student
@@ -126,15 +126,7 @@ def run_seed(
     """The conditions of one seed by name, and `loss/NAME` [steps] by training run."""
     start = begin(config, net, seed, train_x, train_y)
     students = students_of(config, net, start, losses.on_logits(config.imitation_loss(), net.auxiliary))
-    teacher = start.teacher.params
-    fit = training.distil(net, teacher, students, start.images, config.make_optimizer(), start.batches)
-    networks = {name: student.net or net for name, student in students.items()}
-    trained = {"reference": start.reference, "teacher": teacher, **fit.params}
-    values = {
-        name: training.accuracy(networks.get(name, net), params, test_x, test_y) for name, params in trained.items()
-    }
-    step_losses = {"teacher": start.teacher.losses, **fit.losses}
-    return values | {f"loss/{name}": each for name, each in step_losses.items()}
+    return distil_and_test(config, net, start, students, test_x, test_y)
 
 
 def run(

@@ -20,6 +20,7 @@ from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import TheoremReport, verify
 from sublim_theory.theorem.hypotheses import offset_loss
 from sublim_theory.theorem.report import ORTHOGONAL, TRANSFER
+from sublim_theory.theorem.verify import QUICK
 
 ORDER_TOLERANCE = 0.02
 """On smooth networks the remainder is of order 2 to within this."""
@@ -127,7 +128,7 @@ class _Instance:
     def init(self, seed: int) -> Any:
         with jax.enable_x64(True):
             key = stream(seed_key(seed), "init")
-            return jax.jit(self.net.init, compiler_options={"xla_backend_optimization_level": 0})(key)
+            return jax.jit(self.net.init, compiler_options=QUICK)(key)
 
     def parts(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any, Any]:
         """`f`, `params` and `teacher_loss`: mean cross-entropy of the class logits on labelled images."""

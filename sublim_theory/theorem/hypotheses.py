@@ -44,6 +44,11 @@ class Check:
     size: float
     witness: dict[str, list[float]]
 
+    @property
+    def failure(self) -> str:
+        """What to say where it does not hold."""
+        return f"the imitation loss fails the hypothesis {self.name!r} by {self.size:.2g} at {self.witness}"
+
 
 @dataclass(frozen=True)
 class Hypotheses:
@@ -72,9 +77,7 @@ class Hypotheses:
             HypothesisError: naming it, with its witness.
         """
         for check in self.failing:
-            raise HypothesisError(
-                f"the imitation loss fails the hypothesis {check.name!r} by {check.size:.2g} at {check.witness}"
-            )
+            raise HypothesisError(check.failure)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and names, ready for JSON."""

@@ -181,10 +181,7 @@ def _verify(given: Problem, sizes: list[float], alpha: float, student: Params | 
         seen = np.abs(steps.alignment) <= 10 * math.sqrt(ROUNDING) * (epsilons * typical + steps.terms)
     verified = int(np.argmin([*seen, False]))  # how many hold from the smallest up
 
-    failures = [
-        f"the imitation loss fails the hypothesis {check.name!r} by {check.size:.2g} at {check.witness}"
-        for check in hypotheses.failing
-    ]
+    failures = [check.failure for check in hypotheses.failing]
     smallest = sizes[0]
     if branch == ORTHOGONAL:
         failures += [
