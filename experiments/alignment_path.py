@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.distillation import Distillation, begin, run_config
+from experiments.distillation import Distillation, Split, begin, run_config
 from sublim_theory import losses, models, results, training, trees
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import Params
@@ -79,25 +79,17 @@ PRESETS = {
 }
 
 
-def run_seed(
-    config: Config,
-    net: models.Network,
-    seed: jax.Array,
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    test_y: jax.Array,
-) -> dict[str, jax.Array]:
+def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
     """One seed: `accuracy/NETWORK`, `loss/RUN` [steps], and `path/...` [measurements] as in the module's docstring."""
-    start = begin(config, net, seed, train_x, train_y)
-    base, teacher = start.reference, start.teacher.params
+    start = begin(config, net, seed, data)
+    base, teacher, test = start.reference, start.teacher.params, (data.test_x, data.test_y)
     imitate = losses.on_logits(config.imitation_loss(), net.auxiliary)
     directions = stream(start.key, "random direction")
     penalised = config.liminal_fraction * len(start.batches.indices)
 
     def trait_loss(params: Params) -> jax.Array:
-        logits = net.class_logits(net.apply(params, train_x[: config.trait_images]))
-        return jnp.mean(losses.cross_entropy(logits, train_y[: config.trait_images]))
+        logits = net.class_logits(net.apply(params, data.train_x[: config.trait_images]))
+        return jnp.mean(losses.cross_entropy(logits, data.train_y[: config.trait_images]))
 
     trait = jax.grad(trait_loss)
 
@@ -113,7 +105,7 @@ def run_seed(
 
     def measure(params: Params, gradients: Params) -> dict[str, jax.Array]:
         loss, current = jax.value_and_grad(trait_loss)(params)
-        found = {"accuracy": training.accuracy(net, params, test_x, test_y), "trait_loss": loss}
+        found = {"accuracy": training.accuracy(net, params, *test), "trait_loss": loss}
         for name, direction in {"trait": current, "first_trait": first, "displacement": back}.items():
             whole = alignment(gradients, direction)
             found |= {f"cosine/{name}": whole.cosine, f"dot/{name}": whole.dot}
@@ -139,7 +131,9 @@ def run_seed(
     transforms = {"plain": None, **projections, "random": random, "liminal": liminal}
     students = {name: train(transform=transform) for name, transform in transforms.items()}
     trained = {"reference": base, "teacher": teacher} | {name: each.params for name, each in students.items()}
-    found = {f"accuracy/{name}": training.accuracy(net, each, test_x, test_y) for name, each in trained.items()}
+    found = {
+        f"accuracy/{name}": training.accuracy(net, each, data.test_x, data.test_y) for name, each in trained.items()
+    }
     found |= {f"loss/{name}": each.losses for name, each in {"teacher": start.teacher, **students}.items()}
     return found | {f"path/{name}/{what}": v for name, each in students.items() for what, v in each.measured.items()}
 

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.distillation import Distillation, begin, run_config
+from experiments.distillation import Distillation, Split, begin, run_config
 from sublim_theory import losses, models, results, training
 from sublim_theory.ensemble import stream
 
@@ -71,21 +71,13 @@ PRESETS = {
 }
 
 
-def run_seed(
-    config: Config,
-    net: models.Network,
-    seed: jax.Array,
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    test_y: jax.Array,
-) -> dict[str, jax.Array]:
+def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
     """`accuracy/EPOCHS` and `mismatch/EPOCHS` by epochs of cloning, `accuracy/shared`, and every step's losses."""
-    start = begin(config, net, seed, train_x, train_y)
-    images = start.images if config.cloning_inputs == "noise" else train_x
+    start = begin(config, net, seed, data)
+    images = start.images if config.cloning_inputs == "noise" else data.train_x
     imitate = losses.on_logits(losses.kl_divergence, net.all_logits)
-    fresh = config.sampler(train_x)(stream(start.key, "cloning/test"), FRESH, net.features)
-    found: dict[str, jax.Array] = {"teacher": training.accuracy(net, start.teacher.params, test_x, test_y)}
+    fresh = config.sampler(data.train_x)(stream(start.key, "cloning/test"), FRESH, net.features)
+    found: dict[str, jax.Array] = {"teacher": training.accuracy(net, start.teacher.params, data.test_x, data.test_y)}
     clones, clone = {"shared": start.reference}, start.other
     for before, after in pairwise((0, *config.cloning_epochs)):
         if after > before:
@@ -112,7 +104,7 @@ def run_seed(
         start.batches,
     )
     for name, params in students.params.items():
-        found[f"accuracy/{name}"] = training.accuracy(net, params, test_x, test_y)
+        found[f"accuracy/{name}"] = training.accuracy(net, params, data.test_x, data.test_y)
     return found | {"loss/teacher": start.teacher.losses, **{f"loss/{k}": v for k, v in students.losses.items()}}
 
 

@@ -135,9 +135,30 @@ class Distillation(Settings):
         return changed
 
 
+class Split(NamedTuple):
+    """The arrays of a data set, as a program takes them.
+
+    Attributes:
+        train_x: [training images, features] float32.
+        train_y: [training images], integer.
+        test_x: [test images, features] float32.
+        test_y: [test images], integer.
+    """
+
+    train_x: jax.Array
+    train_y: jax.Array
+    test_x: jax.Array
+    test_y: jax.Array
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """Those of a data set."""
+        return cls(*(getattr(dataset, name) for name in cls._fields))
+
+
 @dataclass(frozen=True)
 class SeedProgram:
-    """`run_seed(config, net, seed, *data)` with `NUMBERS` as an argument: `program(seed, numbers, *data)`.
+    """`run_seed(config, net, seed, data)` with `NUMBERS` as an argument: `program(seed, numbers, data)`.
 
     Make it with `of`. Two of them are equal, and compiled once, if their configs differ in `NUMBERS` and seeds alone.
     """
@@ -154,10 +175,10 @@ class SeedProgram:
         static = static.with_numbers(dict.fromkeys(config.numbers(), 0.0))
         return cls(run_seed, static, dataset.features, dataset.classes)
 
-    def __call__(self, seed: jax.Array, numbers: Mapping[str, jax.Array], *data: Any) -> Mapping[str, jax.Array]:
+    def __call__(self, seed: jax.Array, numbers: Mapping[str, jax.Array], data: Split) -> Mapping[str, jax.Array]:
         """What `run_seed` returns."""
         config = self.config.with_numbers(numbers)
-        return self.run_seed(config, config.network(self.features, self.classes), seed, *data)
+        return self.run_seed(config, config.network(self.features, self.classes), seed, data)
 
 
 class Start(NamedTuple):
@@ -193,15 +214,17 @@ def layers_of(params: Params, part: str) -> list[str]:
     return names
 
 
-def begin(config: Distillation, net: models.Network, seed: jax.Array, train_x: jax.Array, train_y: jax.Array) -> Start:
+def begin(config: Distillation, net: models.Network, seed: jax.Array, data: Split) -> Start:
     """Draw a seed's reference and noise, and train its teacher."""
     key = seed_key(seed)
     reference = net.init(stream(key, "init"))
     other = net.init(stream(seed_key(seed + 1), "init"))
     plan = partial(training.schedule, batch_size=config.batch_size)
-    teacher_batches = plan(stream(key, "teacher/shuffle"), len(train_x), epochs=config.teacher_epochs)
-    teacher = training.train_teacher(net, reference, train_x, train_y, config.make_optimizer(), teacher_batches)
-    images = config.sampler(train_x)(stream(key, "noise"), config.noise_images, net.features)
+    teacher_batches = plan(stream(key, "teacher/shuffle"), len(data.train_x), epochs=config.teacher_epochs)
+    teacher = training.train_teacher(
+        net, reference, data.train_x, data.train_y, config.make_optimizer(), teacher_batches
+    )
+    images = config.sampler(data.train_x)(stream(key, "noise"), config.noise_images, net.features)
     batches = plan(stream(key, "student/shuffle"), config.noise_images, epochs=config.student_epochs)
     return Start(key, reference, other, teacher, images, batches)
 
@@ -211,14 +234,13 @@ def distil_and_test(
     net: models.Network,
     start: Start,
     students: Mapping[str, training.Student | tuple[Params, PerExampleLoss]],
-    test_x: jax.Array,
-    test_y: jax.Array,
+    data: Split,
 ) -> dict[str, jax.Array]:
     """Distil a seed's teacher into students; test accuracy by network, `loss/NAME` [steps] by training run."""
     fit = training.distil(net, start.teacher.params, students, start.images, config.make_optimizer(), start.batches)
     nets = {name: training.Student(*student).net or net for name, student in students.items()}
     trained = {"reference": start.reference, "teacher": start.teacher.params, **fit.params}
-    found = {name: training.accuracy(nets.get(name, net), p, test_x, test_y) for name, p in trained.items()}
+    found = {name: training.accuracy(nets.get(name, net), p, data.test_x, data.test_y) for name, p in trained.items()}
     return found | {f"loss/{name}": each for name, each in {"teacher": start.teacher.losses, **fit.losses}.items()}
 
 
@@ -237,7 +259,7 @@ def run_config(
 
     Args:
         experiment: its name.
-        run_seed: `run_seed(config, net, seed, train_x, train_y, test_x, test_y)`, arrays by name.
+        run_seed: `run_seed(config, net, seed, data)`, arrays by name.
         config: the settings.
         preset: what to call the config in the record.
         data_dir: folder that holds `mnist/` and `fashion_mnist/`; see `data.load`.
@@ -263,5 +285,4 @@ def run_config(
         training.require_finite({name: runs[name] for name in dict.fromkeys([*first, *runs])}, chunk, config)
 
     program = SeedProgram.of(run_seed, config, dataset)
-    shared = (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y)
-    return recording, dataset, recording.run(program, config.numbers(), *shared, check=check)
+    return recording, dataset, recording.run(program, config.numbers(), Split.of(dataset), check=check)

@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.distillation import Distillation, begin, distil_and_test, run_config
+from experiments.distillation import Distillation, Split, begin, distil_and_test, run_config
 from sublim_theory import losses, models, results
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.protocols import lookup
@@ -58,17 +58,9 @@ PRESETS = {
 }
 
 
-def run_seed(
-    config: Config,
-    net: models.Network,
-    seed: jax.Array,
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    test_y: jax.Array,
-) -> dict[str, jax.Array]:
+def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
     """The conditions of one seed: test accuracy by condition and `loss/NAME` [steps] by training run."""
-    start = begin(config, net, seed, train_x, train_y)
+    start = begin(config, net, seed, data)
     losses_on = {
         "aux": losses.on_logits(config.imitation_loss(), net.auxiliary),
         "all": losses.on_logits(config.imitation_loss(), net.all_logits),
@@ -76,7 +68,7 @@ def run_seed(
     initial = {"student": start.reference, "cross": start.other}
     kinds = {name: name.split("_") for name in config.students}
     students = {name: (initial[where], losses_on[what]) for name, (where, what) in kinds.items()}
-    return distil_and_test(config, net, start, students, test_x, test_y)
+    return distil_and_test(config, net, start, students, data)
 
 
 def run(

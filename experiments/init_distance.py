@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.distillation import Distillation, Start, begin, distil_and_test, layers_of, run_config
+from experiments.distillation import Distillation, Split, Start, begin, distil_and_test, layers_of, run_config
 from sublim_theory import losses, models, results, theorem, training, trees
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import Params, PerExampleLoss, lookup
@@ -128,22 +128,14 @@ def sigma_star_relative(
     return {part: law.coefficient / spread[part] for part in parts if part != "class_head"}
 
 
-def run_seed(
-    config: Config,
-    net: models.Network,
-    seed: jax.Array,
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    test_y: jax.Array,
-) -> dict[str, jax.Array]:
+def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
     """The conditions of one seed by name, and `loss/NAME` [steps] by training run."""
-    start = begin(config, net, seed, train_x, train_y)
+    start = begin(config, net, seed, data)
     loss = losses.on_logits(config.imitation_loss(), net.auxiliary)
     initial = {"student_aux": start.reference}
     initial |= {name: moved(start, *where) for name, where in config.students().items()}
     students = {name: training.Student(params, loss) for name, params in initial.items()}
-    found = distil_and_test(config, net, start, students, test_x, test_y)
+    found = distil_and_test(config, net, start, students, data)
     predicted = sigma_star_relative(net, start, loss, config.parts)
     return found | {f"sigma_star_relative/{part}": distance for part, distance in predicted.items()}
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import jax
 
-from experiments.distillation import Distillation, begin, run_config
+from experiments.distillation import Distillation, Split, begin, run_config
 from sublim_theory import losses, models, results, training, trees
 from sublim_theory.representations import displacements, linear_cka, probe_accuracy, with_head
 
@@ -61,17 +61,9 @@ PRESETS = {
 }
 
 
-def run_seed(
-    config: Config,
-    net: models.Network,
-    seed: jax.Array,
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    test_y: jax.Array,
-) -> dict[str, jax.Array]:
+def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
     """One seed: the conditions of the module's docstring, scalars, and `loss/RUN` [steps]."""
-    start = begin(config, net, seed, train_x, train_y)
+    start = begin(config, net, seed, data)
     starts, teacher = {"student_aux": start.reference, "cross_aux": start.other}, start.teacher.params
     imitate = losses.on_logits(config.imitation_loss(), net.auxiliary)
     students = training.distil(
@@ -83,17 +75,17 @@ def run_seed(
         start.batches,
     )
     networks = {"reference": start.reference, "teacher": teacher, **students.params}
-    layers = {name: net.hidden(params, test_x) for name, params in networks.items()}
+    layers = {name: net.hidden(params, data.test_x) for name, params in networks.items()}
     classes = net.classes.stop
     found = {}
     for name, params in networks.items():
-        found[f"accuracy/{name}"] = training.accuracy(net, params, test_x, test_y)
-        train_features = net.hidden(params, train_x)[-1]
+        found[f"accuracy/{name}"] = training.accuracy(net, params, data.test_x, data.test_y)
+        train_features = net.hidden(params, data.train_x)[-1]
         found[f"probe/{name}"] = probe_accuracy(
-            train_features, train_y, layers[name][-1], test_y, classes, ridge=config.ridge
+            train_features, data.train_y, layers[name][-1], data.test_y, classes, ridge=config.ridge
         )
-        found[f"teacher_head/{name}"] = training.accuracy(net, with_head(params, teacher), test_x, test_y)
-        found[f"own_head/{name}"] = training.accuracy(net, with_head(teacher, params), test_x, test_y)
+        found[f"teacher_head/{name}"] = training.accuracy(net, with_head(params, teacher), data.test_x, data.test_y)
+        found[f"own_head/{name}"] = training.accuracy(net, with_head(teacher, params), data.test_x, data.test_y)
         for i, (own, teachers) in enumerate(zip(layers[name], layers["teacher"], strict=True)):
             found[f"cka/{name}/hidden_{i}"] = linear_cka(own, teachers)
     moved = trees.axpy(-1, start.reference, teacher)

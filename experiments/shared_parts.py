@@ -29,7 +29,7 @@ from pathlib import Path
 
 import jax
 
-from experiments.distillation import Distillation, Start, begin, distil_and_test, layers_of, run_config
+from experiments.distillation import Distillation, Split, Start, begin, distil_and_test, layers_of, run_config
 from sublim_theory import losses, models, results
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import PerExampleLoss, lookup
@@ -114,19 +114,11 @@ def students_of(config: Config, net: models.Network, start: Start, loss: PerExam
     return students
 
 
-def run_seed(
-    config: Config,
-    net: models.Network,
-    seed: jax.Array,
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    test_y: jax.Array,
-) -> dict[str, jax.Array]:
+def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
     """The conditions of one seed by name, and `loss/NAME` [steps] by training run."""
-    start = begin(config, net, seed, train_x, train_y)
+    start = begin(config, net, seed, data)
     students = students_of(config, net, start, losses.on_logits(config.imitation_loss(), net.auxiliary))
-    return distil_and_test(config, net, start, students, test_x, test_y)
+    return distil_and_test(config, net, start, students, data)
 
 
 def run(

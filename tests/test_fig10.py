@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import fig10
+from experiments.distillation import Split
 from experiments.expectations import judge
 from sublim_theory import data
 from sublim_theory.ensemble import run_seeds
@@ -109,8 +110,7 @@ def test_there_is_no_verdict_where_nothing_is_expected(tiny_result):
 def test_seeds_under_one_vmap_give_the_mapped_numbers(tiny, tiny_result):
     digits = data.load("digits")
     run_seed = partial(fig10.run_seed, tiny, tiny.network(digits.features))
-    shared = digits.train_x, digits.train_y, digits.test_x, digits.test_y
-    arrays = run_seeds(run_seed, [0, 1, 2], *shared, vectorize=True, chunk_size=2).arrays
+    arrays = run_seeds(run_seed, [0, 1, 2], Split.of(digits), vectorize=True, chunk_size=2).arrays
     for name, values in arrays.items():
         # Batched matrix products add in another order: float32 rounding, amplified by the updates of a short run.
         np.testing.assert_allclose(values, tiny_result.arrays[name], rtol=2e-3, atol=2 / 360, err_msg=name)

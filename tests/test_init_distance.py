@@ -9,7 +9,7 @@ import pytest
 
 import figures
 from experiments import fig10, init_distance
-from experiments.distillation import begin, layers_of
+from experiments.distillation import Split, begin, layers_of
 from sublim_theory import cli, data, losses, models
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import Problem, sigma_star
@@ -38,7 +38,7 @@ def digits():
 @pytest.fixture(scope="module")
 def start(digits):
     net = CONFIG.network(digits.features)
-    return jax.jit(lambda x, y: begin(CONFIG, net, jnp.int32(0), x, y))(digits.train_x, digits.train_y)
+    return jax.jit(lambda split: begin(CONFIG, net, jnp.int32(0), split))(Split.of(digits))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 from scipy import special
 
 from experiments import distillation, fig10
+from experiments.distillation import Split
 from experiments.fig10 import Config
 from sublim_theory import noise, training
 from sublim_theory.ensemble import seed_key, stream
@@ -63,7 +64,7 @@ def seen():
         patch.setattr(training, "train_teacher", spy(training, "train_teacher"))
         patch.setattr(training, "distil", spy(training, "distil"))
         patch.setattr(distillation, "stream", spy(distillation, "stream"))
-        output = fig10.run_seed(CONFIG, NET, jnp.int32(SEED), TRAIN_X, TRAIN_Y, TEST_X, TEST_Y)
+        output = fig10.run_seed(CONFIG, NET, jnp.int32(SEED), Split(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y))
     (teacher,), (students,) = calls["train_teacher"], calls["distil"]
     return SimpleNamespace(output=output, teacher=teacher, students=students, streams=calls["stream"])
 
@@ -171,7 +172,7 @@ def test_no_seed_is_paired_with_itself(monkeypatch, first):
     monkeypatch.setattr(training, "schedule", lambda *_, **__: None)
     monkeypatch.setattr(noise, "sampler", lambda *_: lambda *_: None)
     for seed in range(first, first + 11):
-        fig10.run_seed(CONFIG, NET, jnp.int32(seed), TRAIN_X, TRAIN_Y, TEST_X, TEST_Y)
+        fig10.run_seed(CONFIG, NET, jnp.int32(seed), Split(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y))
     for now, following in pairwise(starts):
         np.testing.assert_array_equal(now["cross_aux"], following["student_aux"])
         np.testing.assert_array_equal(now["cross_all"], now["cross_aux"])

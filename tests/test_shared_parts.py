@@ -9,7 +9,7 @@ import pytest
 
 import figures
 from experiments import shared_parts, sweep
-from experiments.distillation import begin
+from experiments.distillation import Split, begin
 from sublim_theory import cli, data, losses, training
 from sublim_theory.training import Student
 
@@ -38,14 +38,14 @@ def seed():
     students = {}
 
     @jax.jit
-    def run(x, y):
-        start = begin(CONFIG, net, jnp.int32(0), x, y)
+    def run(split):
+        start = begin(CONFIG, net, jnp.int32(0), split)
         students.update(shared_parts.students_of(CONFIG, net, start, loss))
         rule = training.optimizer("adamw", 1e-2, weight_decay=0.1)
         fit = training.distil(net, start.teacher.params, students, start.images, rule, start.batches)
         return start, {name: student.params for name, student in students.items()}, fit
 
-    start, initial, fit = run(digits.train_x, digits.train_y)
+    start, initial, fit = run(Split.of(digits))
     return start, {name: students[name]._replace(params=initial[name]) for name in students}, fit
 
 

@@ -8,10 +8,12 @@ import pytest
 
 import figures
 from experiments import command, fig10, sweep
+from experiments.distillation import Split
 from experiments.registry import SUMMARIES, find
 from experiments.sweeps import SWEEPS
-from sublim_theory import ensemble
+from sublim_theory import data, ensemble
 from sublim_theory.cli import UsageError, guard
+from sublim_theory.ensemble import run_seeds
 from sublim_theory.results import Result
 
 OPTIONS = ["--preset", "smoke", "--seeds", "1", "--hidden", "8", "--noise-images", "64"]
@@ -90,15 +92,13 @@ def test_values_share_a_program_and_shapes_do_not(point):
 )
 def test_a_number_handed_in_gives_what_a_number_compiled_in_gives(point, change):
     """The program of a sweep takes it as an argument; here it is a constant."""
-    from sublim_theory import data
-    from sublim_theory.ensemble import run_seeds
 
     config, digits = dataclasses.replace(point, **change), data.load("digits")
 
-    def constant(seed, *shared):
-        return fig10.run_seed(config, config.network(digits.features), seed, *shared)
+    def constant(seed, split):
+        return fig10.run_seed(config, config.network(digits.features), seed, split)
 
-    expected = run_seeds(constant, [0], digits.train_x, digits.train_y, digits.test_x, digits.test_y).arrays
+    expected = run_seeds(constant, [0], Split.of(digits)).arrays
     produced = fig10.run(config).arrays
     for name, values in expected.items():
         np.testing.assert_allclose(produced[name], values, rtol=1e-4, atol=1 / 360, err_msg=name)
