@@ -189,14 +189,18 @@ def _changed(config: Any, preset: Any) -> list[str]:
 def _report(result: Result, changed: list[str], files: list[Path]) -> None:
     """Print the table expected / produced / verdict, and where the files are."""
     console = Console()
-    title = f"{result.experiment}, preset {result.preset}, {len(result.provenance['seeds'])} seeds"
-    table = Table("condition", "expected", "band for this run", "produced", "verdict", title=title)
+    seeds = len(result.provenance["seeds"])
+    title = f"{result.experiment}, preset {result.preset}, {seeds} seed{'s' * (seeds > 1)}"
+    table = Table(title=title)
+    table.add_column("condition", overflow="fold")
     expectations = {row["condition"]: row for row in result.expectations}
+    for heading in ("expected", "band for this run", "produced", "verdict") if expectations else ("produced",):
+        table.add_column(heading)
     for name, summary in result.conditions.items():
         produced = _number(summary.mean) + ("" if summary.ci95 is None else f" ± {_number(summary.ci95)}")
         row = expectations.get(name)
         if row is None:
-            table.add_row(name, "", "", produced, "")
+            table.add_row(name, *(("", "", produced, "") if expectations else (produced,)))
             continue
         verdict = "[green]holds[/]" if row["holds"] else "[bold red]missed[/]"
         if row["expected"] is None:

@@ -55,6 +55,7 @@ PRESETS = {
     "smoke": replace(_DIGITS, seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192, student_epochs=8),
     "default": replace(_DIGITS, seeds=10, batch_size=128, teacher_epochs=20, noise_images=20_000, student_epochs=8),
     "paper": Config(),
+    "fashion": Config(dataset="fashion_mnist"),
 }
 
 

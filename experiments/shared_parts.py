@@ -9,7 +9,8 @@ Every student imitates the auxiliary logits of one teacher on noise, and starts 
   by name, `hidden` (all hidden layers), or `all`;
 * `frozen/HEAD`: nothing, but that head keeps its initial values. The class head has no gradient here: a control;
 * `network/KIND`: hidden layers of another network, drawn anew (one layer `shallower` or `deeper`; all but the last half
-  as wide, `narrower`, or twice, `wider`). Compare with `redrawn/hidden`.
+  as wide, `narrower`, or twice, `wider`). Compare with `redrawn/hidden`;
+* `convolutional/3x3`: the same with two layers of 3 x 3 convolutions of stride 2 and one dense layer below the heads.
 
 Conditions, one value a seed: test accuracy of `reference`, `teacher` and each student. The number m of auxiliary logits
 is a setting: `sublim sweep shared_parts --vary auxiliary=3,10,50`.
@@ -24,6 +25,8 @@ transfer when m is large enough (m from 3 to 250); a random class head gives cha
 head suppresses strongly; one layer more or fewer and other widths transfer when the heads are shared.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +39,8 @@ from sublim_theory.protocols import PerExampleLoss, lookup
 from sublim_theory.training import Student
 
 HEADS = ("class_head", "auxiliary_head")
-GROUPS = ("redrawn", "frozen", "network")
+GROUPS = ("redrawn", "frozen", "network", "convolutional")
+CHANNELS = (16, 32)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Config(Distillation):
     auxiliary: int = 10
     """Auxiliary logits, the paper's m."""
     groups: tuple[str, ...] = GROUPS
-    """Which students to train beside that of figure 10: redrawn, frozen, network."""
+    """Which students to train beside that of figure 10: redrawn, frozen, network, convolutional."""
 
     def __post_init__(self) -> None:
         """Check every setting, as the settings of every distillation are."""
@@ -65,7 +69,8 @@ class Config(Distillation):
 
     def students(self) -> list[str]:
         """Names of the students, in the order of the record."""
-        groups = {"redrawn": self.redrawn(), "frozen": HEADS, "network": self.other_hidden()}
+        groups: dict[str, Iterable[str]] = {"redrawn": self.redrawn(), "frozen": HEADS, "network": self.other_hidden()}
+        groups["convolutional"] = ("3x3",)
         names = [f"{group}/{name}" for group in GROUPS if group in self.groups for name in groups[group]]
         return ["redrawn/none", *names]
 
@@ -76,6 +81,12 @@ class Config(Distillation):
         others |= {"narrower": (*(max(1, width // 2) for width in body), last)}
         others |= {"wider": (*(2 * width for width in body), last)}
         return {name: hidden for name, hidden in others.items() if hidden != self.hidden}
+
+    def convolutional(self, net: models.Network) -> models.Network:
+        """A convolutional network for the same square images, with heads of the same shape."""
+        side = math.isqrt(net.features)
+        sizes = CHANNELS, self.hidden[-1:], net.classes.stop, self.auxiliary, self.activation
+        return models.cnn((side, side), *sizes, bias=self.bias, init=self.init, init_scale=self.init_scale)
 
 
 _DIGITS = Config(
@@ -89,7 +100,7 @@ _DIGITS = Config(
     student_epochs=8,
 )
 PRESETS = {
-    "smoke": replace(_DIGITS, seeds=2, hidden=(64, 64), noise_images=8192),
+    "smoke": replace(_DIGITS, seeds=2, hidden=(64, 64), noise_images=8192, groups=("redrawn", "frozen", "network")),
     "default": _DIGITS,
     "paper": Config(seeds=10),
 }
@@ -105,12 +116,16 @@ def students_of(config: Config, net: models.Network, start: Start, loss: PerExam
             students[f"redrawn/{part}"] = Student(reference | own, loss)
     if "frozen" in config.groups:
         students |= {f"frozen/{head}": Student(reference, loss, frozen=(head,)) for head in HEADS}
+    others: dict[str, models.Network] = {}
     if "network" in config.groups:
-        heads = {head: reference[head] for head in HEADS}
         for name, hidden in config.other_hidden().items():
-            other = config.network(net.features, net.classes.stop, hidden=hidden)
-            drawn = other.init(stream(start.key, f"init/{name}"))
-            students[f"network/{name}"] = Student(drawn | heads, loss, net=other)
+            others[f"network/{name}"] = config.network(net.features, net.classes.stop, hidden=hidden)
+    if "convolutional" in config.groups:
+        others["convolutional/3x3"] = config.convolutional(net)
+    heads = {head: reference[head] for head in HEADS}
+    for name, other in others.items():
+        drawn = other.init(stream(start.key, f"init/{name.partition('/')[2]}"))
+        students[name] = Student(drawn | heads, loss, net=other)
     return students
 
 

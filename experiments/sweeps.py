@@ -1,18 +1,16 @@
-"""The sweeps that replications ask for, each a table of settings for the sweep engine on figure 10.
+"""The sweeps that replications ask for, each a table of settings for the sweep engine.
 
 What was found is in the records under `figures/`; published values are in `expected.toml`.
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from experiments import fig10, sweep
+from experiments import fig10, shared_parts, sweep
 from sublim_theory import data, noise
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.results import Result
@@ -35,7 +33,23 @@ _PAPER = replace(fig10.PRESETS["paper"], seeds=10, students=AUX)
 
 
 PRESETS = {"smoke": _SMOKE, "default": _DEFAULT, "paper": _PAPER}
-"""Settings of every point, apart from those that vary."""
+"""Settings of every point on figure 10, apart from those that vary."""
+
+WITH_FASHION = PRESETS | {"fashion": replace(_PAPER, dataset="fashion_mnist")}
+"""The same with those of the published protocol on Fashion-MNIST."""
+
+_PARTS = {
+    "smoke": replace(
+        shared_parts.PRESETS["smoke"],
+        seeds=1,
+        hidden=(32, 32),
+        noise_images=1024,
+        teacher_epochs=2,
+        student_epochs=2,
+    ),
+    "default": replace(shared_parts.PRESETS["default"], seeds=3),
+    "paper": replace(shared_parts.PRESETS["paper"], seeds=3),
+}
 
 
 @dataclass(frozen=True)
@@ -46,9 +60,12 @@ class Sweep:
         summary: the line that `sublim list` shows.
         vary: what varies in the presets `default` and `paper`.
         smoke: what varies in the preset `smoke`.
-        settings: other settings than those of figure 10.
+        settings: other settings than those of the experiment.
         paper: what varies in the preset `paper`, where it is not the same.
         measure: arrays for the record beside the conditions of every point.
+        name: of the sweep.
+        experiment: the module of the experiment that is run at every point.
+        bases: its settings by preset, before `settings`.
     """
 
     summary: str
@@ -58,29 +75,35 @@ class Sweep:
     paper: sweep.Values | None = None
     measure: sweep.Measure | None = None
     name: str = ""
-    Config: type = fig10.Config
+    experiment: Any = fig10
+    bases: Mapping[str, Any] = field(default_factory=lambda: PRESETS)
 
     @property
-    def PRESETS(self) -> dict[str, fig10.Config]:
+    def Config(self) -> Any:
+        """The settings of the experiment."""
+        return self.experiment.Config
+
+    @property
+    def PRESETS(self) -> dict[str, Any]:
         """Settings of every point, apart from those that vary."""
-        return {name: replace(base, **self.settings) for name, base in PRESETS.items()}
+        return {name: replace(base, **self.settings) for name, base in self.bases.items()}
 
     def values(self, preset: str) -> sweep.Values:
         """What varies in a preset."""
-        return {"smoke": self.smoke, "paper": self.paper or self.vary}.get(preset, self.vary)
+        published = self.paper or self.vary
+        return {"smoke": self.smoke, "paper": published, "fashion": published}.get(preset, self.vary)
 
     def run(
         self,
-        config: fig10.Config,
+        config: Any,
         *,
         preset: str = "custom",
         data_dir: str | Path | None = None,
         chunks: Path | None = None,
     ) -> Result:
         """Run every point and return the record; arguments and errors as in `sweep.run`."""
-        here: ModuleType = sys.modules[fig10.__name__]
         return sweep.run(
-            here,
+            self.experiment,
             self.name,
             config,
             self.values(preset),
@@ -116,11 +139,13 @@ SWEEPS = {
         "Over the number of auxiliary logits, under a softmax and under squared error: m = 1 shows both faces",
         {"auxiliary": (1, 2, 3, 5, 10, 20, 50), "loss": ("kl", "squared_error")},
         {"auxiliary": (1, 3), "loss": ("kl", "squared_error")},
+        bases=WITH_FASHION,
     ),
     "sweep_width": Sweep(
         "Over the width of the hidden layers: wider networks transfer less from three auxiliary logits",
         {"hidden": ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024))},
         {"hidden": ((16, 16), (32, 32))},
+        bases=WITH_FASHION,
     ),
     "sweep_depth": Sweep(
         "Over the number of hidden layers, none included: a linear model has nothing to transfer through",
@@ -192,6 +217,31 @@ SWEEPS = {
         "Over the number of classes",
         {"classes": (2, 3, 5, 7, 10)},
         {"classes": (2, 10)},
+    ),
+    "sweep_redrawn": Sweep(
+        "Over the number of auxiliary logits, which layers must be shared: enough logits serve a student's own",
+        {"auxiliary": (3, 10, 50, 250)},
+        {"auxiliary": (3, 10)},
+        {"groups": ("redrawn",)},
+        experiment=shared_parts,
+        bases=_PARTS,
+    ),
+    "sweep_convolutional": Sweep(
+        "A convolutional student of an MLP, on independent and on correlated noise",
+        {"noise": ("uniform", "blurred", "perlin"), "auxiliary": (10, 50)},
+        {"noise": ("uniform", "perlin")},
+        {"groups": ("convolutional",)},
+        experiment=shared_parts,
+        bases=_PARTS,
+    ),
+    "sweep_second_width": Sweep(
+        "Over the width of the second layer, with the heads free and frozen",
+        {"hidden": tuple((128, width) for width in (32, 128, 512, 2048, 4096))},
+        {"hidden": ((32, 16), (32, 64))},
+        {"groups": ("frozen",)},
+        paper={"hidden": tuple((256, width) for width in (64, 256, 1024, 4096))},
+        experiment=shared_parts,
+        bases=_PARTS,
     ),
 }
 SWEEPS = {name: replace(each, name=name) for name, each in SWEEPS.items()}

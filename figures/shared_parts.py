@@ -5,7 +5,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from figures.drawing import CROSS, GREEN, NEUTRAL, SHARED, bar, setting
+from figures.drawing import CROSS, GREEN, NEUTRAL, RED, SHARED, bar, setting
 from sublim_theory.results import Result
 
 LABELS = {
@@ -22,11 +22,13 @@ LABELS = {
     "network/deeper": "one layer more",
     "network/narrower": "half as wide",
     "network/wider": "twice as wide",
+    "convolutional/3x3": "convolutional",
 }
 LOOKS = {
     "redrawn": ("own layers, drawn anew", CROSS, ""),
     "frozen": ("everything shared, a head frozen", SHARED, "///"),
-    "network": ("another network, shared heads", GREEN, "\\\\\\"),
+    "network": ("another MLP, shared heads", GREEN, "\\\\\\"),
+    "convolutional": ("convolutions, shared heads", RED, "..."),
 }
 
 
@@ -45,7 +47,7 @@ def draw(result: Result) -> dict[str, Figure]:
         axes.text(x, 1.01, f"{summary.mean:.2f}", ha="center", va="bottom", fontsize=7)
         places[name], before = x, group
     axes.axhline(result.conditions["reference"].mean, color="black", linestyle=":", linewidth=1, zorder=0)
-    axes.set_xticks(list(places.values()), [_label(name) for name in places], rotation=45, ha="right", fontsize=8)
+    axes.set_xticks(list(places.values()), [label(name) for name in places], rotation=45, ha="right", fontsize=8)
     for text in axes.get_xticklabels():
         text.set_rotation_mode("anchor")
     axes.set_xlim(-0.6, x + 0.6)
@@ -62,5 +64,8 @@ def draw(result: Result) -> dict[str, Figure]:
     return {"shared_parts": figure}
 
 
-def _label(name: str) -> str:
-    return LABELS.get(name) or f"own hidden layer {int(name.rpartition('_')[2]) + 1}"
+def label(name: str) -> str:
+    """What a condition is called in a figure."""
+    if name.startswith("redrawn/hidden_"):
+        return f"own hidden layer {int(name.rpartition('_')[2]) + 1}"
+    return LABELS.get(name, name)

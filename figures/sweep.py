@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.drawing import CROSS, GREEN, NEUTRAL, RED, SHARED, setting
+from figures.shared_parts import label as part
 from sublim_theory.results import Result
 from sublim_theory.statistics import Summary
 
@@ -48,7 +49,7 @@ def lines(result: Result) -> Figure:
                 else {"color": COLOURS[i % len(COLOURS)]}
             )
             marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]  # another pairing in every round of the colours
-            _line(axes, result, name, values, each, LABELS.get(each, each), marker, **style)
+            _line(axes, result, name, values, each, LABELS.get(each) or part(each), marker, **style)
         panels = [axes]
     else:
         panels = list(np.ravel(figure.subplots(1, len(students), sharey=True, squeeze=False)))
@@ -57,7 +58,7 @@ def lines(result: Result) -> Figure:
                 text, beside = f"{_title(second[0][0])} {_text(other)}", {second[0][0]: other}
                 colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
                 _line(axes, result, name, values, each, text, marker, beside=beside, color=colour)
-            axes.set_title(LABELS.get(each, each))
+            axes.set_title(LABELS.get(each) or part(each))
     untrained = [summary.mean for key, summary in result.conditions.items() if key.endswith("/reference")]
     for axes in panels:
         _axis(axes, name, values)

@@ -21,6 +21,7 @@ CONFIG = dataclasses.replace(
     noise_images=300,
     teacher_epochs=2,
     student_epochs=2,
+    groups=shared_parts.GROUPS,
 )
 SMALL = dataclasses.replace(CONFIG, hidden=(16,), seeds=1, groups=("frozen", "network"))
 
@@ -58,6 +59,7 @@ def test_there_is_a_student_for_every_part(seed):
     redrawn = ["none", "hidden_0", "hidden_1", "hidden", "class_head", "auxiliary_head", "all"]
     names = [f"redrawn/{part}" for part in redrawn] + ["frozen/class_head", "frozen/auxiliary_head"]
     names += [f"network/{kind}" for kind in ("shallower", "deeper", "narrower", "wider")]
+    names += ["convolutional/3x3"]
     assert list(seed[1]) == CONFIG.students() == names
 
 
@@ -100,7 +102,9 @@ def test_other_networks_have_the_references_heads_and_hidden_layers_of_their_own
         if student.net
     }
     expected = {"shallower": [16], "deeper": [24, 24, 16], "narrower": [12, 16], "wider": [48, 16]}
-    assert widths == {f"network/{kind}": shape for kind, shape in expected.items()}
+    assert widths == {f"network/{kind}": shape for kind, shape in expected.items()} | {"convolutional/3x3": [16]}
+    kernels = [students["convolutional/3x3"].params[f"convolution_{i}"]["kernel"].shape for i in (0, 1)]
+    assert kernels == [(3, 3, 1, 16), (3, 3, 16, 32)], "its first layers see neighbourhoods of a square image"
     for name in widths:
         for head in shared_parts.HEADS:
             assert same(students[name].params[head], start.reference[head])
@@ -152,7 +156,7 @@ def test_it_can_be_swept_like_any_experiment(tmp_path):
     swept = sweep.run(shared_parts, "sweep_shared_parts", config, {"learning_rate": (1e-3, 3e-3)})
     assert "learning_rate=0.003/frozen/auxiliary_head" in swept.conditions
     (axes,) = figures.importlib.import_module("figures.sweep").draw(swept)["sweep"].axes
-    assert {"redrawn/none", "frozen/class_head", "teacher"} <= set(axes.get_legend_handles_labels()[1])
+    assert {"everything shared", "class head frozen", "teacher"} <= set(axes.get_legend_handles_labels()[1])
     figures.save(swept, tmp_path)
 
 
