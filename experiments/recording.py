@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from sublim_theory import data, results
-from sublim_theory.ensemble import Arrays, run_seeds
+from sublim_theory.ensemble import Arrays, Ensemble, run_chunks, run_seeds
 from sublim_theory.protocols import lookup
 from sublim_theory.statistics import summarize
 
@@ -91,6 +91,7 @@ class Recording:
             "dataset": self.dataset.checksum,
         }
         self._store = results.ChunkStore(chunks, identity) if chunks else None
+        self._label = f"{experiment} {preset}: seeds"
 
     def run(
         self,
@@ -102,7 +103,7 @@ class Recording:
     ) -> Arrays:
         """Arrays [seeds, ...] by name of every seed; arguments as in `ensemble.run_seeds`."""
         with self._precision():
-            ensemble = run_seeds(
+            found = run_seeds(
                 run_seed,
                 self.seeds,
                 *shared,
@@ -110,26 +111,19 @@ class Recording:
                 chunk_size=chunk_size,
                 store=self._store,
                 check=check,
-                label=f"{self._experiment} {self._preset}: seeds",
+                label=self._label,
             )
-        self._note(ensemble.resumed, ensemble.compile_seconds, ensemble.run_seconds)
-        return ensemble.arrays
+        return self._note(found)
 
     def run_untraced(self, run_seed: Callable[[int], Mapping[str, Any]]) -> Arrays:
         """The same for a function of a plain number that cannot be traced; it compiles its own programs."""
-        finished, resumed, began = [], 0, time.perf_counter()
+
+        def compute(chunk: list[int]) -> Arrays:
+            (seed,) = chunk
+            return {name: np.asarray(value)[None] for name, value in run_seed(seed).items()}
+
         with self._precision():
-            for seed in self.seeds:
-                arrays = None if self._store is None else self._store.get([seed])
-                if arrays is None:
-                    arrays = {name: np.asarray(value)[None] for name, value in run_seed(seed).items()}
-                    if self._store is not None:
-                        self._store.put([seed], arrays)
-                else:
-                    resumed += 1
-                finished.append(arrays)
-        self._note(resumed, 0.0, time.perf_counter() - began)
-        return {name: np.concatenate([arrays[name] for arrays in finished]) for name in finished[0]}
+            return self._note(run_chunks(compute, self.seeds, store=self._store, label=self._label))
 
     def result(
         self, conditions: Mapping[str, Sequence[float] | np.ndarray], arrays: Mapping[str, np.ndarray]
@@ -156,9 +150,10 @@ class Recording:
         with jax.enable_x64(self._dtype == "float64"), jax.default_matmul_precision(self._matmul_precision):
             yield
 
-    def _note(self, resumed: int, compile_seconds: float, run_seconds: float) -> None:
+    def _note(self, found: Ensemble) -> Arrays:
         self._origin |= {
-            "resumed_seeds": resumed,
-            "compile_seconds": compile_seconds,
-            "run_seconds": run_seconds,
+            "resumed_seeds": found.resumed,
+            "compile_seconds": found.compile_seconds,
+            "run_seconds": found.run_seconds,
         }
+        return found.arrays

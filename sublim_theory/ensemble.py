@@ -8,7 +8,7 @@ import functools
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -91,20 +91,40 @@ def run_seeds(
     Raises:
         ValueError: for no seeds, repeated seeds, seeds out of range or a chunk size below 1.
     """
-    seeds = [int(seed) for seed in seeds]
-    if not seeds:
-        raise ValueError("there are no seeds to run; give at least one")
-    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
-        raise ValueError(f"seeds must be distinct integers in [0, 2**31), got {seeds}")
     if vectorize is None:
         vectorize = jax.default_backend() != "cpu"
     if chunk_size is None:
         chunk_size = 16 if vectorize else 1
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-    chunk_size = min(chunk_size, len(seeds))
-
+    seeds, chunk_size = _checked(seeds, chunk_size)
     program = _Program(run_seed, shared, chunk_size if vectorize else None)
+    result = run_chunks(program, seeds, chunk_size=chunk_size, store=store, check=check, label=label)
+    running = result.run_seconds - program.compile_seconds
+    return replace(result, compile_seconds=program.compile_seconds, run_seconds=running)
+
+
+def run_chunks(
+    compute: Callable[[list[int]], Arrays],
+    seeds: Sequence[int],
+    *,
+    chunk_size: int = 1,
+    store: Store | None = None,
+    check: Callable[[Arrays, list[int]], None] | None = None,
+    label: str = "seeds",
+) -> Ensemble:
+    """Compute every chunk of seeds that is not in the store, with a progress bar; `run_seeds` without the program.
+
+    Args:
+        compute: arrays [seeds, ...] by name of a chunk of seeds.
+        seeds: as in `run_seeds`, as are the others and the errors.
+        chunk_size: seeds between two saves.
+        store: where finished chunks are kept.
+        check: called with each new chunk.
+        label: what the progress bar counts.
+
+    Returns:
+        The arrays in the order of `seeds`; all of the time counts as `run_seconds`.
+    """
+    seeds, chunk_size = _checked(seeds, chunk_size)
     finished: list[Arrays] = []
     resumed, run_seconds = 0, 0.0
     with _progress(label, len(seeds)) as advance:
@@ -112,9 +132,8 @@ def run_seeds(
             chunk = seeds[start : start + chunk_size]
             arrays = None if store is None else store.get(chunk)
             if arrays is None:
-                program.compile()
                 began = time.perf_counter()
-                arrays = program(chunk)
+                arrays = compute(chunk)
                 run_seconds += time.perf_counter() - began
                 if check is not None:
                     check(arrays, chunk)
@@ -125,7 +144,18 @@ def run_seeds(
             finished.append(arrays)
             advance(len(chunk))
     stacked = {name: np.concatenate([arrays[name] for arrays in finished]) for name in finished[0]}
-    return Ensemble(stacked, resumed, program.compile_seconds, run_seconds)
+    return Ensemble(stacked, resumed, 0.0, run_seconds)
+
+
+def _checked(seeds: Sequence[int], chunk_size: int) -> tuple[list[int], int]:
+    seeds = [int(seed) for seed in seeds]
+    if not seeds:
+        raise ValueError("there are no seeds to run; give at least one")
+    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
+        raise ValueError(f"seeds must be distinct integers in [0, 2**31), got {seeds}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    return seeds, min(chunk_size, len(seeds))
 
 
 class _Program:
@@ -150,6 +180,7 @@ class _Program:
 
     def __call__(self, seeds: list[int]) -> Arrays:
         """Arrays [seeds, ...]."""
+        self.compile()
         if self.width is None:
             rows = [self._run(np.int32(seed)) for seed in seeds]
             return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
