@@ -11,6 +11,7 @@ EXPERIMENTS = {
     "shared_parts": "Which layers a student must share with its teacher, and which of them must be free to move",
     "ablations": "Figure 10 with one choice changed at a time: which does the phenomenon depend on?",
     "behavioural_cloning": "A student from another start is matched to the reference first: transfer returns",
+    "linearised": "Over width, the student's path under the first-order (NTK) model, beside the real one: SGD and Adam",
     "theorem_alignment": "Over eps, the student's update is eps G d_T + O(eps^2) and aligned; float32 cannot see it",
     "theorem_cosines": "Over seeds, student and teacher are aligned if they share their start, and not otherwise",
     "theorem_decrease": "Over alpha, the student's step lowers the teacher's loss up to a guaranteed rate and beyond",

@@ -7,15 +7,20 @@ nothing (Kitkana and Arora, arXiv 2604.25779).
 
 Everything is in terms of gradients: a step is minus a gradient, so two aligned gradients are two aligned steps, and a
 small step along minus `g` lowers the trait loss exactly where `g . t > 0`, with `t` the trait gradient.
+
+What the theorem predicts of a whole path is the path of the `linearised` student.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from sublim_theory import trees
+from sublim_theory.models import Network
 from sublim_theory.protocols import Params
 from sublim_theory.theorem import by_layer
 
@@ -88,3 +93,39 @@ def _share(gradient: Params, trait_gradient: Params, both_signs: bool) -> jax.Ar
     """`g . t / t . t`, a scalar, not below 0 unless `both_signs`; 0 where t is exactly zero."""
     square, dot = trees.dot(trait_gradient, trait_gradient), trees.dot(gradient, trait_gradient)
     return jnp.where(square > 0, (dot if both_signs else jnp.maximum(dot, 0)) / jnp.where(square > 0, square, 1), 0)
+
+
+def linearised(net: Network, reference: Params) -> Network:
+    """The first-order (NTK) model of a network: `f(theta0, x) + J(x) (theta - theta0)`, J the Jacobian at theta0.
+
+    It is a network like any other, linear in its parameters, so training it predicts the path of the real one: there is
+    no second training code, and no Jacobian is ever formed. `hidden` is to first order too.
+
+    `apply` costs one jvp of the real network, and its transpose, which autodiff takes, is one vjp at `reference`. So
+    gradient descent on a loss with gradient g in the logits is the exact recursion
+
+        theta_{k+1} = theta_k - alpha E[J^T g(f_lin(theta_k), y)],
+
+    and `training.distil` with `Student(reference, loss, net=linearised(net, reference))` runs it, under any optimiser.
+    For a quadratic loss, the whole distribution in every batch, and labels that are first-order too,
+    `y = f_lin(theta_T)`, it has the closed form `theta_k - theta0 = (I - (I - alpha G)^k) (theta_T - theta0)`, where
+    G is `E[J^T M J]` and M the Hessian of the loss in the logits (2 I for the squared error): the discrete form of
+    fact 11 in docs/theorem.md.
+
+    Args:
+        net: the network.
+        reference: the expansion point, parameters of `net`; may be traced. The derivative of a ReLU is 0 at its kink.
+
+    Returns:
+        A network of parameters of the same structure; its `init` is that of `net`.
+    """
+
+    def to_first_order(function: Callable[[Params, jax.Array], Any]) -> Callable[[Params, jax.Array], Any]:
+        def linear(params: Params, x: jax.Array) -> Any:
+            moved = trees.axpy(-1, reference, params)
+            values, changes = jax.jvp(lambda at: function(at, x), (reference,), (moved,))
+            return jax.tree.map(jnp.add, values, changes)
+
+        return linear
+
+    return replace(net, apply=to_first_order(net.apply), hidden=to_first_order(net.hidden))
