@@ -1,11 +1,12 @@
-"""Intervals and bands against tables and a simulation; verdicts on a synthetic table of expected values."""
+"""Intervals, bands and rank correlations against tables and simulations; verdicts on a synthetic table of values."""
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import expectations
 from experiments.expectations import judge
-from sublim_theory.statistics import mean_band, summarize
+from sublim_theory.statistics import mean_band, rank_correlation, summarize
 
 # Summaries
 
@@ -161,3 +162,90 @@ def test_expected_values_of_the_paper_are_those_of_its_figure():
 def test_band_with_a_spread_from_few_values_is_that_of_students_t():
     few = mean_band(0.5, 0.1, 100, ours=10, level=0.95, comparisons=1, degrees=9)
     assert few[1] - 0.5 == pytest.approx(2.2621572 * 0.1 * (1 / 100 + 1 / 10) ** 0.5, rel=1e-6)
+
+
+# Rank correlation
+
+
+def test_rank_correlation_by_hand_and_with_ties_as_scipy_has_it():
+    assert rank_correlation([1, 2, 3, 4], [1, 3, 2, 4]).rho == pytest.approx(1 - 6 * 2 / (4 * 15))
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 4, 60), rng.integers(0, 3, 60)
+    found = rank_correlation(x, y)
+    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert found.low < found.rho < found.high
+    assert found.n == 60
+    assert {type(found.rho), type(found.low), type(found.high)} == {float}
+
+
+def test_interval_is_that_of_resampled_pairs_one_at_a_time():
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 6, 40)
+    y = x + rng.normal(0, 3, 40).round()
+    rows = np.random.default_rng(7).integers(0, 40, (1500, 40))
+    expected = np.quantile([stats.spearmanr(x[row], y[row]).statistic for row in rows], [0.05, 0.95])
+    found = rank_correlation(x, y, level=0.9, resamples=1500, seed=3)
+    assert (found.low, found.high) == pytest.approx(expected, abs=0.03)  # two sets of resamples
+    assert found == rank_correlation(x, y, level=0.9, resamples=1500, seed=3)
+    assert found != rank_correlation(x, y, level=0.9, resamples=1500, seed=4)
+
+
+def test_rank_correlation_sees_order_alone():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=30)
+    y = x + rng.normal(size=30)
+    assert rank_correlation(np.exp(x), y**3) == rank_correlation(x, y)
+    found = rank_correlation(x, -np.exp(x))
+    assert (found.rho, found.low, found.high) == pytest.approx((-1, -1, -1))
+
+
+def share_covered(draw, rho, runs=200):
+    intervals = [rank_correlation(*draw(), resamples=400) for _ in range(runs)]
+    return np.mean([found.low <= rho <= found.high for found in intervals])
+
+
+def test_interval_covers_the_rho_of_a_normal_population_as_often_as_it_promises():
+    rng, r = np.random.default_rng(0), 0.8
+
+    def draw():
+        x, e = rng.normal(size=(2, 40))
+        return x, r * x + (1 - r**2) ** 0.5 * e
+
+    rho = 6 / np.pi * np.arcsin(r / 2)  # Spearman's rho of the bivariate normal distribution
+    error = (0.05 * 0.95 / 200) ** 0.5
+    assert share_covered(draw, rho) == pytest.approx(0.95, abs=3 * error)
+    assert share_covered(draw, rho - 0.2) < 0.5  # the check sees another rho
+
+
+def test_interval_covers_where_half_of_the_pairs_are_a_clump_without_correlation():
+    rng = np.random.default_rng(0)
+
+    def draw(n=40):
+        clump, x, e = rng.random(n) < 0.5, rng.normal(size=n), rng.normal(size=n)
+        return np.where(clump, 2 + 0.3 * x, x), np.where(clump, 0.8 + 0.1 * e, 0.1 * x + 0.03 * e)
+
+    rho = stats.spearmanr(*draw(400_000)).statistic
+    assert share_covered(draw, rho) == pytest.approx(0.95, abs=3 * (0.05 * 0.95 / 200) ** 0.5)
+
+
+def test_a_permuted_predictor_predicts_nothing():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=100)
+    found, control = (rank_correlation(each, x + 0.5 * rng.normal(size=100)) for each in (x, rng.permutation(x)))
+    assert found.low > 0.7
+    assert control.low < 0 < control.high
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ([1, 2], [1, 2], "at least 3"),
+        ([1, 2, 3], [1, 2], "shapes"),
+        ([[1, 2, 3]], [[1, 2, 3]], "shapes"),
+        ([1, 2, 3], [1, 2, np.nan], "finite"),
+        ([2, 2, 2], [1, 2, 3], "not all the same"),
+    ],
+)
+def test_what_cannot_be_ranked_is_an_error(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        rank_correlation(x, y)
