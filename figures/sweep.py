@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.drawing import CROSS, GREEN, NEUTRAL, RED, SHARED, setting
+from figures.drawing import CROSS, GREEN, LOSSES, NEUTRAL, RED, SHARED, setting
 from figures.shared_parts import label as part
 from sublim_theory.results import Result
 from sublim_theory.statistics import Summary
@@ -55,7 +55,7 @@ def lines(result: Result) -> Figure:
         panels = list(np.ravel(figure.subplots(1, len(students), sharey=True, squeeze=False)))
         for axes, each in zip(panels, students, strict=True):
             for i, other in enumerate(second[0][1]):
-                text, beside = f"{_title(second[0][0])} {_text(other)}", {second[0][0]: other}
+                text, beside = f"{_title(second[0][0])} {_text(other)}".removeprefix("loss "), {second[0][0]: other}
                 colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
                 _line(axes, result, name, values, each, text, marker, beside=beside, color=colour)
             axes.set_title(LABELS.get(each) or part(each))
@@ -137,4 +137,4 @@ def _text(value: Any) -> str:
         return "-".join(map(_text, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return f"{value:g}" if isinstance(value, int | float) else LOSSES.get(value, str(value))
