@@ -49,7 +49,7 @@ def draw(result: Result) -> dict[str, Figure]:
     groups, count = result.arrays["accuracy"].shape
     dataset = DATASETS.get(result.config["dataset"], result.config["dataset"])
     above.suptitle(
-        f"what ranks students by accuracy: {dataset}, {groups} groups of {count}, 95% intervals", fontsize="medium"
+        f"What ranks students by accuracy: {dataset}, {groups} groups of {count}, 95% intervals", fontsize="medium"
     )
     handles = [Line2D([], [], color=colour, marker=mark, label=kind) for kind, (colour, mark) in KINDS.items()]
     handles += [
