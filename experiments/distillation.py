@@ -23,6 +23,7 @@ from sublim_theory import losses, models, noise, training
 from sublim_theory.data import Dataset
 from sublim_theory.ensemble import Arrays, seed_key, stream
 from sublim_theory.noise import Sampler
+from sublim_theory.optimizers import optimizer
 from sublim_theory.protocols import Params, PerExampleLoss, lookup
 
 NUMBERS = ("init_scale", "learning_rate", "weight_decay", "noise_scale", "temperature")
@@ -107,9 +108,7 @@ class Distillation(Settings):
 
     def make_optimizer(self) -> GradientTransformation:
         """A fresh optimiser, the same for teacher and students."""
-        return training.optimizer(
-            self.optimizer, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
-        )
+        return optimizer(self.optimizer, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def imitation_loss(self) -> PerExampleLoss:
         """The students' loss, before it is restricted to some logits."""

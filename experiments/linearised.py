@@ -40,7 +40,7 @@ import jax.numpy as jnp
 from optax import GradientTransformation
 
 from experiments.distillation import Distillation, Split, begin, run_config
-from sublim_theory import losses, models, results, training, trees
+from sublim_theory import losses, models, optimizers, results, training, trees
 from sublim_theory.protocols import Params
 from sublim_theory.training import Schedule, Student
 from sublim_theory.trajectories import linearised
@@ -86,7 +86,7 @@ class Config(Distillation):
 
     def rules(self, width: int) -> dict[str, GradientTransformation]:
         """The optimisers of a width, by rule."""
-        descent = training.optimizer("sgd", self.sgd_learning_rate / width)
+        descent = optimizers.optimizer("sgd", self.sgd_learning_rate / width)
         return {"adam": self.make_optimizer(), "sgd": descent, "full_batch": descent}
 
 

@@ -16,10 +16,13 @@ __all__ = [
     "losses",
     "models",
     "noise",
+    "optimizers",
+    "representations",
     "results",
     "statistics",
     "theorem",
     "training",
+    "trajectories",
     "trees",
 ]
 

@@ -13,6 +13,7 @@ import figures
 from experiments import linearised as experiment
 from experiments.distillation import Split, begin
 from sublim_theory import cli, data, losses, models, training
+from sublim_theory.optimizers import optimizer
 from sublim_theory.training import Schedule, Student
 from sublim_theory.trajectories import linearised
 
@@ -45,7 +46,7 @@ def descend(net, student, teacher_net, teacher, x, *, rate=RATE, steps=STEPS, lo
     @jax.jit
     def run(student, teacher):
         students["s"] = students["s"]._replace(params=student)
-        return training.distil(teacher_net, teacher, students, x, training.optimizer("sgd", rate), batches).params["s"]
+        return training.distil(teacher_net, teacher, students, x, optimizer("sgd", rate), batches).params["s"]
 
     return flat(run(student, teacher)) - flat(student)
 

@@ -11,6 +11,7 @@ import figures
 from experiments import shared_parts, sweep
 from experiments.distillation import Split, begin
 from sublim_theory import cli, data, losses, training
+from sublim_theory.optimizers import optimizer
 from sublim_theory.training import Student
 
 CONFIG = dataclasses.replace(
@@ -42,7 +43,7 @@ def seed():
     def run(split):
         start = begin(CONFIG, net, jnp.int32(0), split)
         students.update(shared_parts.students_of(CONFIG, net, start, loss))
-        rule = training.optimizer("adamw", 1e-2, weight_decay=0.1)
+        rule = optimizer("adamw", 1e-2, weight_decay=0.1)
         fit = training.distil(net, start.teacher.params, students, start.images, rule, start.batches)
         return start, {name: student.params for name, student in students.items()}, fit
 
@@ -119,7 +120,7 @@ def test_a_network_of_one_layer_has_only_the_students_that_there_can_be():
 def test_a_students_network_and_frozen_layers_may_be_left_out():
     """A pair of parameters and loss is a student, and every layer may be frozen."""
     net = CONFIG.network(5)
-    rule = training.optimizer("adam", 1e-3)
+    rule = optimizer("adam", 1e-3)
 
     @jax.jit
     def run(params, teacher, x):
@@ -139,7 +140,7 @@ def test_a_layer_that_is_not_there_cannot_be_frozen():
     students = {"s": Student(params, losses.squared_error, frozen=("head",))}
     plan = training.Schedule(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4)))
     with pytest.raises(ValueError, match=r"s has no layer 'head' to freeze; it has .*class_head"):
-        training.distil(net, params, students, jnp.ones((4, 5)), training.optimizer("adam", 1e-3), plan)
+        training.distil(net, params, students, jnp.ones((4, 5)), optimizer("adam", 1e-3), plan)
 
 
 def test_the_record_and_its_figure_have_every_student(record, tmp_path):

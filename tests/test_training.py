@@ -12,7 +12,8 @@ from scipy import special
 
 from sublim_theory import losses, training
 from sublim_theory.models import mlp
-from sublim_theory.training import NonFiniteLossError, Schedule, accuracy, distil, fit, optimizer, train_teacher
+from sublim_theory.optimizers import optimizer
+from sublim_theory.training import NonFiniteLossError, Schedule, accuracy, distil, fit, train_teacher
 
 KEY = jax.random.key(20250714)
 NET = mlp(4, (6, 5), classes=3, auxiliary=2)
