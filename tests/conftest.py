@@ -1,6 +1,11 @@
-"""Shared by the tests: hypothesis without deadlines (shared machines), and a tiny fig10."""
+"""Shared by the tests: quick compilation, hypothesis without deadlines (shared machines), and a tiny fig10."""
 
 import dataclasses
+import os
+
+# Compiling outlasts computing here. Before JAX is imported, and for the processes that tests start; `make reproduce`
+# runs the optimised programs.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import hypothesis
 import pytest
