@@ -4,6 +4,10 @@ The claim (the version in Nature, of which we know summaries only): transfer thr
 of the optimiser, of the activation, of depth and width and of the biases; more auxiliary logits make it stronger;
 students that see real digits instead of noise learn less. The paper's m = 3 and m = 50 are both here. Every change is a
 run of `fig10` with that setting alone changed; gradient descent has the learning rate at which its teacher learns.
+
+Found (default, 5 seeds; published .75): m = 50 .96, GELU .80, half the width .76, no biases .76, twice the width .65,
+one layer more .44, gradient descent .35. Two changes stop it: digits as inputs (.12), and, in disagreement, a sigmoid
+(.10, with a teacher of .94). Students from another start are near .1 throughout.
 """
 
 from dataclasses import replace

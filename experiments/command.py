@@ -1,11 +1,12 @@
 """The commands `reproduce`, `sweep` and `list`: run an experiment, save its record, draw it, say whether it held."""
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import figures
 from experiments import EXPERIMENTS
 from experiments import sweep as engine
 from experiments.expectations import judge
+from experiments.machine import Machine
 from experiments.registry import SUMMARIES, find
 from figures.drawing import ClaimError
+from sublim_theory import processes
 from sublim_theory.cli import MISSED, UsageError, parse
 from sublim_theory.protocols import lookup
 from sublim_theory.results import Result, run_folder
@@ -33,6 +36,7 @@ class Run:
     """Folder that holds mnist/ and fashion_mnist/; otherwise SUBLIM_THEORY_DATA, the cache, or a download."""
     out: Path = Path("out")
     """Where to write: OUT/NAME-PRESET/ gets summary.json, arrays.npz, the figures and finished seeds to resume from."""
+    machine: Machine = field(default_factory=Machine)
 
 
 def reproduce(argv: list[str]) -> int:
@@ -58,8 +62,10 @@ def reproduce(argv: list[str]) -> int:
         raise UsageError(f"the experiment comes first: sublim reproduce NAME [options]; NAME is one of: {names}")
     if name == "all":
         parsed = {each: _parse(each, find(each), argv[1:]) for each in SUMMARIES}  # refuse before anything runs
-        return max(_reproduce(each, run, config) for each, (run, config) in parsed.items())
-    return _reproduce(name, *_parse(name, find(name), argv[1:]))
+        machine = next(iter(parsed.values()))[0].machine
+        return machine.run(lambda: max(_reproduce(each, *options) for each, options in parsed.items()))
+    run, config = _parse(name, find(name), argv[1:])
+    return run.machine.run(lambda: _reproduce(name, run, config))
 
 
 def _reproduce(name: str, run: Run, config: Any) -> int:
@@ -114,15 +120,19 @@ def sweep(argv: list[str]) -> int:
     def produce(chunks: Path) -> Result:
         return engine.run(experiment, title, config, vary, preset=run.preset, data_dir=run.data_dir, chunks=chunks)
 
-    return _record(title, run, list(vary), produce, folder)
+    return run.machine.run(lambda: _record(title, run, list(vary), produce, folder))
 
 
 def _record(
     name: str, run: Run, changed: list[str], produce: Callable[[Path], Result], folder: str | None = None
 ) -> int:
-    """Run, judge, save, draw and report; the exit status."""
-    with run_folder(run.out / (folder or f"{name}-{run.preset}")) as path:
+    """Run, judge, save, draw and report; the exit status. Process 0 keeps the record, the others wait for it."""
+    path = run.out / (folder or f"{name}-{run.preset}")
+    with run_folder(path) if processes.index() == 0 else contextlib.nullcontext():
         result = produce(path / "chunks")
+        if processes.index() > 0:
+            processes.meet()
+            return 0
         verdicts = [] if changed else judge(name, run.preset, result.conditions)
         result = dataclasses.replace(result, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
         result.save(path)
@@ -131,6 +141,7 @@ def _record(
         except ClaimError as error:
             pictures, refusal = [], error
         _report(result, changed, [path / "summary.json", *pictures])
+    processes.meet()
     if refusal is not None:
         print(f"sublim: {refusal}", file=sys.stderr)
     return 0 if refusal is None and all(verdict.holds for verdict in verdicts) else MISSED

@@ -1,8 +1,10 @@
 """From a config to a record: the seeds of an experiment, run, timed, and signed with where the numbers come from."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,37 @@ from typing import Any
 import jax
 import numpy as np
 
-from sublim_theory import data, results
+from sublim_theory import data, devices, processes, results
 from sublim_theory.ensemble import Arrays, Ensemble, run_chunks, run_seeds
 from sublim_theory.protocols import lookup
 from sublim_theory.statistics import summarize
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How seeds are laid out; it belongs to the machine, so it is no setting of an experiment and part of no chunk.
+
+    Attributes:
+        devices: how many devices of this process share the seeds; all unless given.
+        chunk_size: seeds that run and are saved together, whatever the experiment asks for.
+    """
+
+    devices: int | None = None
+    chunk_size: int | None = None
+
+
+_ANY = Layout()
+_layout: ContextVar[Layout] = ContextVar("layout", default=_ANY)
+
+
+@contextlib.contextmanager
+def laid_out(layout: Layout) -> Iterator[None]:
+    """Lay out the seeds of every `Recording` made inside in this way."""
+    token = _layout.set(layout)
+    try:
+        yield
+    finally:
+        _layout.reset(token)
 
 
 @dataclass(frozen=True)
@@ -75,7 +104,9 @@ class Recording:
 
         Raises:
             DataError: if the data set cannot be had.
+            DeviceError: if the layout asks for more devices than there are.
         """
+        self._layout = _layout.get()
         self._began = time.perf_counter()
         self.dataset = data.load(config.dataset, data_dir)
         self.seeds = list(range(config.first_seed, config.first_seed + config.seeds))
@@ -83,7 +114,15 @@ class Recording:
         self._dtype, self._matmul_precision = dtype, matmul_precision
         self._origin = results.provenance(
             seeds=self.seeds, dataset_checksum=self.dataset.checksum, matmul_precision=matmul_precision
-        ) | {"dtype": dtype, "resumed_seeds": 0, "compile_seconds": 0.0, "run_seconds": 0.0}
+        ) | {
+            "dtype": dtype,
+            "devices_used": len(devices.local(self._layout.devices)),
+            "processes": processes.count(),
+            "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "resumed_seeds": 0,
+            "compile_seconds": 0.0,
+            "run_seconds": 0.0,
+        }
         varies = {"seeds", "first_seed"}
         identity = {
             "experiment": experiment,
@@ -108,7 +147,8 @@ class Recording:
                 self.seeds,
                 *shared,
                 vectorize=vectorize,
-                chunk_size=chunk_size,
+                chunk_size=self._layout.chunk_size or chunk_size,
+                devices=self._layout.devices,
                 store=self._store,
                 check=check,
                 label=self._label,

@@ -12,11 +12,13 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "data",
+    "devices",
     "ensemble",
     "losses",
     "models",
     "noise",
     "optimizers",
+    "processes",
     "representations",
     "results",
     "statistics",

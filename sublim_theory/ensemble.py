@@ -1,7 +1,8 @@
 """The seed axis, added once and from outside: keys, chunks, mapping, progress.
 
 A seed's numbers come from its own key alone. They do not depend on how many seeds run beside it or in which
-chunk: chunks are padded to one shape, so that every seed goes through the same compiled program.
+chunk: seeds are padded to one shape, so that every seed goes through the same compiled program. Nor do they depend on
+how many devices or processes share the work: each device runs its own seeds, each process its own chunks.
 """
 
 import functools
@@ -14,9 +15,15 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-from rich.text import Text
+
+from sublim_theory import devices as local_devices
+from sublim_theory import processes
+from sublim_theory.progress import progress
+
+PATIENCE = 100.0
+"""Seconds for a file that one process has finished to be seen by the others; network file systems take up to 60."""
+TOGETHER = 16
+"""Seeds under one `vmap` on a device that does not tell its memory."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -67,6 +74,7 @@ def run_seeds(
     *shared: Any,
     vectorize: bool | None = None,
     chunk_size: int | None = None,
+    devices: int | None = None,
     store: Store | None = None,
     check: Callable[[Arrays, list[int]], None] | None = None,
     label: str = "seeds",
@@ -77,11 +85,15 @@ def run_seeds(
         run_seed: a pure function of an int32 scalar seed and the shared pytrees; returns arrays by name.
         seeds: distinct integers in [0, 2**31).
         *shared: arrays that all seeds read, such as a data set; passed as arguments, not compiled in.
-        vectorize: run the seeds of a chunk under one `vmap` (the default on accelerators) or one after another
+        vectorize: run several seeds of a device under one `vmap` (the default on accelerators) or one after another
             (the default on a CPU, where every matrix product already fills the cores).
-        chunk_size: seeds between two saves; 1 when mapped and 16 when vectorised unless given. A chunk's
-            seeds are in memory together only when vectorised.
-        store: finished chunks are kept there and taken from there.
+        chunk_size: seeds that are saved together; 1 unless given. When vectorised also the seeds that are in memory
+            together, over all devices: unless given, as many as the memory of the devices holds, and `TOGETHER` on
+            each where it is not known.
+        devices: how many of this process's devices share the seeds; all unless given. Each runs its own seeds, and
+            nothing passes between them.
+        store: finished chunks are kept there and taken from there. Processes that have joined (`processes.join`) and
+            see one store share the chunks; without a store each runs all of them.
         check: called with each new chunk's arrays and seeds before it is stored; raises to stop the run.
         label: what the progress bar counts. It goes to standard error and only to a terminal.
 
@@ -90,14 +102,21 @@ def run_seeds(
 
     Raises:
         ValueError: for no seeds, repeated seeds, seeds out of range or a chunk size below 1.
+        DeviceError: for more devices than there are.
+        ProcessError: if another process was lost or does not share the store.
     """
+    seeds, kept = _checked(seeds, 1 if chunk_size is None else chunk_size)
+    where = local_devices.local(devices)[: len(seeds)]
     if vectorize is None:
-        vectorize = jax.default_backend() != "cpu"
-    if chunk_size is None:
-        chunk_size = 16 if vectorize else 1
-    seeds, chunk_size = _checked(seeds, chunk_size)
-    program = _Program(run_seed, shared, chunk_size if vectorize else None)
-    result = run_chunks(program, seeds, chunk_size=chunk_size, store=store, check=check, label=label)
+        vectorize = where[0].platform != "cpu"
+    program = _Program(run_seed, shared, where)
+
+    def together() -> int:
+        if vectorize:
+            program.width = min(-(-len(seeds) // len(where)), program.width_that_fits(chunk_size))
+        return len(where) * (program.width or 1)
+
+    result = _run(program, seeds, kept, together, store=store, check=check, label=label)
     running = result.run_seconds - program.compile_seconds
     return replace(result, compile_seconds=program.compile_seconds, run_seconds=running)
 
@@ -125,26 +144,77 @@ def run_chunks(
         The arrays in the order of `seeds`; all of the time counts as `run_seconds`.
     """
     seeds, chunk_size = _checked(seeds, chunk_size)
-    finished: list[Arrays] = []
-    resumed, run_seconds = 0, 0.0
-    with _progress(label, len(seeds)) as advance:
-        for start in range(0, len(seeds), chunk_size):
-            chunk = seeds[start : start + chunk_size]
-            arrays = None if store is None else store.get(chunk)
-            if arrays is None:
-                began = time.perf_counter()
-                arrays = compute(chunk)
-                run_seconds += time.perf_counter() - began
+    return _run(compute, seeds, chunk_size, lambda: chunk_size, store=store, check=check, label=label)
+
+
+def _run(
+    compute: Callable[[list[int]], Arrays],
+    seeds: list[int],
+    chunk_size: int,
+    together: Callable[[], int],
+    *,
+    store: Store | None,
+    check: Callable[[Arrays, list[int]], None] | None,
+    label: str,
+) -> Ensemble:
+    """`run_chunks` with `together()` seeds a call, or one chunk where that is more."""
+    chunks = [seeds[start : start + chunk_size] for start in range(0, len(seeds), chunk_size)]
+    finished: dict[int, Arrays] = {}
+    run_seconds = 0.0
+    with progress(label, len(seeds)) as advance:
+
+        def keep(number: int, arrays: Arrays) -> None:
+            finished[number] = arrays
+            advance(len(chunks[number]))
+
+        for number, chunk in enumerate(chunks):
+            if store is not None and (arrays := store.get(chunk)) is not None:
+                keep(number, arrays)
+        missing = [number for number in range(len(chunks)) if number not in finished]
+        resumed = sum(len(chunks[number]) for number in finished)
+        mine = missing
+        if store is not None and processes.count() > 1:
+            processes.meet()  # all have looked before one computes, so they agree on what is missing
+            mine = missing[processes.index() :: processes.count()]
+        at_once = 1
+        if mine:
+            began = time.perf_counter()
+            at_once = max(1, together() // chunk_size)
+            run_seconds += time.perf_counter() - began
+        for start in range(0, len(mine), at_once):
+            group = mine[start : start + at_once]
+            began = time.perf_counter()
+            computed = compute([seed for number in group for seed in chunks[number]])
+            run_seconds += time.perf_counter() - began
+            position = 0
+            for number in group:
+                rows = slice(position, position := position + len(chunks[number]))
+                arrays = {name: values[rows] for name, values in computed.items()}
                 if check is not None:
-                    check(arrays, chunk)
+                    check(arrays, chunks[number])
                 if store is not None:
-                    store.put(chunk, arrays)
-            else:
-                resumed += len(chunk)
-            finished.append(arrays)
-            advance(len(chunk))
-    stacked = {name: np.concatenate([arrays[name] for arrays in finished]) for name in finished[0]}
+                    store.put(chunks[number], arrays)
+                keep(number, arrays)
+        if store is not None and processes.count() > 1:
+            processes.meet()
+            for number in missing:
+                if number not in finished:
+                    keep(number, _finished_elsewhere(store, chunks[number]))
+    stacked = {name: np.concatenate([finished[number][name] for number in range(len(chunks))]) for name in finished[0]}
     return Ensemble(stacked, resumed, 0.0, run_seconds)
+
+
+def _finished_elsewhere(store: Store, chunk: list[int]) -> Arrays:
+    """The arrays of a chunk that another process has stored."""
+    deadline = time.monotonic() + PATIENCE
+    while (arrays := store.get(chunk)) is None:
+        if time.monotonic() > deadline:
+            raise processes.ProcessError(
+                f"another process finished seeds {chunk}, but they cannot be read here after {PATIENCE:.0f} s; every "
+                "process needs the same options and the same output folder, on a file system that all of them share"
+            )
+        time.sleep(0.2)
+    return arrays
 
 
 def _checked(seeds: Sequence[int], chunk_size: int) -> tuple[list[int], int]:
@@ -159,85 +229,71 @@ def _checked(seeds: Sequence[int], chunk_size: int) -> tuple[list[int], int]:
 
 
 class _Program:
-    """`run_seed`, compiled once, for one seed at a time (`width` None) or for `width` seeds at once."""
+    """`run_seed`, compiled once, for one seed at a time (`width` None) or `width` seeds at once, on each device."""
 
-    def __init__(self, run_seed: Callable[..., Mapping[str, jax.Array]], shared: tuple[Any, ...], width: int | None):
-        self.shared = jax.device_put(shared)
-        self.width = width
+    def __init__(
+        self, run_seed: Callable[..., Mapping[str, jax.Array]], shared: tuple[Any, ...], where: list[jax.Device]
+    ):
+        self.mesh = local_devices.mesh(where)
+        self.shared = jax.device_put(shared, local_devices.copied(self.mesh))
+        self.width: int | None = None
         self.compile_seconds = 0.0
         self._run_seed = run_seed
-        self._compiled: Any = None
 
-    def compile(self) -> None:
+    def compile(self, width: int | None) -> Any:
         """Trace and compile, unless done before, here or for an equal `run_seed` and data of the same shapes."""
-        if self._compiled is None:
-            began = time.perf_counter()
-            leaves, structure = jax.tree.flatten(self.shared)
-            shapes = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves)
-            context = tuple(getattr(jax.config, name) for name in ("jax_enable_x64", "jax_default_matmul_precision"))
-            self._compiled = _compile(self._run_seed, self.width, structure, shapes, context)
-            self.compile_seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        leaves, structure = jax.tree.flatten(self.shared)
+        shapes = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves)
+        context = tuple(getattr(jax.config, name) for name in ("jax_enable_x64", "jax_default_matmul_precision"))
+        compiled = _compile(self._run_seed, width, self.mesh, structure, shapes, context)
+        self.compile_seconds += time.perf_counter() - began
+        return compiled
+
+    def width_that_fits(self, at_most: int | None) -> int:
+        """Seeds at once on each device: `at_most` over all of them, or what the memory of the first one holds."""
+        if at_most is not None:
+            return -(-at_most // self.mesh.size)
+        first = self.mesh.devices[0]
+        if local_devices.free_memory(first) is None:
+            return TOGETHER
+        return local_devices.copies_that_fit(self.compile(None), first) or TOGETHER
 
     def __call__(self, seeds: list[int]) -> Arrays:
         """Arrays [seeds, ...]."""
-        self.compile()
-        if self.width is None:
-            rows = [self._run(np.int32(seed)) for seed in seeds]
-            return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        padded = np.resize(np.asarray(seeds, np.int32), self.width)
-        return {name: values[: len(seeds)] for name, values in self._run(padded).items()}
+        compiled = self.compile(self.width)
+        step = self.mesh.size * (self.width or 1)
+        parts = [seeds[start : start + step] for start in range(0, len(seeds), step)]
+        rows = [self._run(compiled, part, step) for part in parts]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
-    def _run(self, seeds: np.int32 | np.ndarray) -> Arrays:
-        return {name: np.asarray(value) for name, value in self._compiled(jnp.asarray(seeds), *self.shared).items()}
+    def _run(self, compiled: Any, seeds: list[int], step: int) -> Arrays:
+        padded = jax.device_put(np.resize(np.asarray(seeds, np.int32), step), local_devices.split(self.mesh))
+        return {name: np.asarray(value)[: len(seeds)] for name, value in compiled(padded, *self.shared).items()}
 
 
 @functools.lru_cache(maxsize=4)
 def _compile(
     run_seed: Callable[..., Mapping[str, jax.Array]],
     width: int | None,
+    mesh: jax.sharding.Mesh,
     structure: Any,
     shapes: tuple[tuple[tuple[int, ...], Any, bool], ...],
     _context: tuple[Any, ...],
 ) -> Any:
     """The compiled program, kept for the points of a sweep: they differ in the values of `shared` alone."""
     shared = structure.unflatten([_abstract(*row) for row in shapes])
-    axes = (0, *(None for _ in shared))
-    function = run_seed if width is None else jax.vmap(run_seed, in_axes=axes)
-    example = _abstract(() if width is None else (width,), jnp.int32)
-    return jax.jit(function).lower(example, *shared).compile()
+
+    def alone(seeds: jax.Array, *shared: Any) -> Any:
+        return jax.tree.map(lambda value: jnp.asarray(value)[None], run_seed(seeds[0], *shared))
+
+    function = alone if width is None else jax.vmap(run_seed, in_axes=(0, *(None for _ in shared)))
+    if mesh.size > 1:
+        function = local_devices.on_each(function, mesh)
+    places = (local_devices.split(mesh), *(local_devices.copied(mesh) for _ in shared))
+    example = _abstract((mesh.size * (width or 1),), jnp.int32)
+    return jax.jit(function, in_shardings=places).lower(example, *shared).compile()
 
 
 def _abstract(shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype, weak_type=weak_type)  # type: ignore[no-untyped-call]
-
-
-class _RateColumn(ProgressColumn):
-    """Seconds an item."""
-
-    def render(self, task: Task) -> Text:
-        done = f"{task.elapsed / task.completed:.1f} s each" if task.elapsed and task.completed else "compiling"
-        return Text(done, style="progress.percentage")
-
-
-class _progress:
-    """A progress bar on standard error as a context; entering gives `advance(count)`."""
-
-    def __init__(self, label: str, total: int):
-        console = Console(stderr=True)
-        self._bar = Progress(
-            "{task.description}",
-            BarColumn(),
-            MofNCompleteColumn(),
-            _RateColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task(label, total=total)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._bar.start()
-        return lambda count: self._bar.update(self._task, advance=count)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()

@@ -75,6 +75,16 @@ def test_finished_chunks_are_taken_from_the_store_and_only_those():
     assert (complete.resumed, complete.compile_seconds, complete.run_seconds) == (4, 0, 0)
 
 
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_seeds_are_saved_one_by_one_however_many_run_together(vectorize):
+    store = MemoryStore()
+    run_seeds(draw, [0, 1, 2], jnp.float32(1), vectorize=vectorize, store=store)
+    assert list(store) == [(0,), (1,), (2,)]
+    again = run_seeds(draw, range(5), jnp.float32(1), vectorize=not vectorize, store=store)
+    assert again.resumed == 3
+    assert again.arrays["seed"].tolist() == list(range(5))
+
+
 def test_a_failing_check_stops_before_the_chunk_is_kept():
     store = MemoryStore()
 
