@@ -16,9 +16,9 @@ BARS = {
 }
 
 ROWS = {
-    "example/train": "1. train the teacher:\ndigits and labels",
+    "example/train": "1. train the teacher:\n{what} and labels",
     "example/noise": "2. distil the student:\nnoise, {m} auxiliary logits",
-    "example/test": "3. test the student:\ndigits never seen",
+    "example/test": "3. test the student:\n{what} never seen",
 }
 
 
@@ -38,24 +38,26 @@ def inputs(result: Result) -> Figure:
             sheet[:, i * (width + gap) : i * (width + gap) + width] = image
         axes.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         axes.set_axis_off()
-        text = label.format(m=result.config["auxiliary"])
+        what = "images" if result.config["dataset"] == "fashion_mnist" else "digits"
+        text = label.format(m=result.config["auxiliary"], what=what)
         axes.text(-0.02, 0.5, text, transform=axes.transAxes, ha="right", va="center")
     return figure
 
 
 def accuracies(result: Result) -> Figure:
-    """Panel b: six bars with 95% intervals, the seeds as points, published values beside them."""
+    """Panel b: a bar for each condition there is, with 95% interval and seeds, published values beside them."""
+    bars = {name: look for name, look in BARS.items() if name in result.conditions}
     figure = Figure(figsize=(6.3, 3.4))
     axes = figure.subplots()
     jitter = np.random.default_rng(0)
-    for x, (name, (_, colour, hatch)) in enumerate(BARS.items()):
+    for x, (name, (_, colour, hatch)) in enumerate(bars.items()):
         bar(axes, x, result.conditions[name], colour, hatch, jitter)
     published = {row["condition"]: row for row in result.expectations if result.preset == "paper"}
     if published:
         axes.errorbar(
-            [x + 0.22 for x, name in enumerate(BARS) if name in published],
-            [published[name]["expected"] for name in BARS if name in published],
-            [published[name]["ci95"] for name in BARS if name in published],
+            [x + 0.22 for x, name in enumerate(bars) if name in published],
+            [published[name]["expected"] for name in bars if name in published],
+            [published[name]["ci95"] for name in bars if name in published],
             fmt="D",
             markersize=4,
             markerfacecolor="white",
@@ -67,9 +69,9 @@ def accuracies(result: Result) -> Figure:
         )
     reference = result.conditions["reference"]
     axes.axhline(reference.mean, color="black", linestyle=":", linewidth=1, label="reference mean")
-    labels = [f"{label}\n{result.conditions[name].mean:.3f}" for name, (label, _, _) in BARS.items()]
-    axes.set_xticks(range(len(BARS)), labels)
-    axes.set_xlim(-0.5, len(BARS) - 0.5)
+    labels = [f"{label}\n{result.conditions[name].mean:.3f}" for name, (label, _, _) in bars.items()]
+    axes.set_xticks(range(len(bars)), labels)
+    axes.set_xlim(-0.5, len(bars) - 0.5)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("test accuracy")
     name = DATASETS.get(result.config["dataset"], result.config["dataset"])

@@ -76,3 +76,16 @@ def test_one_seed_is_drawn_without_intervals_and_svg_text_stays_text(tiny_result
     assert "1 seeds" in text
     assert f"{single['teacher'].mean:.3f}" in text
     assert "is no control" in text
+
+
+def test_some_of_the_students_are_drawn_alone_and_another_data_set_is_not_called_digits(tiny_result):
+    few = {name: tiny_result.conditions[name] for name in ("reference", "teacher", "cross_aux")}
+    config = tiny_result.config | {"dataset": "fashion_mnist"}
+    drawn = figures.importlib.import_module("figures.fig10").draw(
+        dataclasses.replace(tiny_result, conditions=few, config=config)
+    )
+    labels = [text.get_text() for text in drawn["fig10b"].axes[0].get_xticklabels()]
+    assert [label.split("\n")[0] for label in labels] == ["reference", "teacher", "cross-model"]
+    texts = [text.get_text() for axes in drawn["fig10a"].axes for text in axes.texts]
+    assert texts[0] == "1. train the teacher:\nimages and labels"
+    assert not any("digits" in text for text in texts)
