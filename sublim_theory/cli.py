@@ -5,7 +5,9 @@ import importlib.metadata
 import io
 import json
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,8 @@ from sublim_theory.protocols import SublimError, lookup
 GROUP = "sublim_theory.commands"
 REPOSITORY = "clone the repository that the sdist comes from and run `pip install -e .` there"
 
-MISSED, FAILED, INTERRUPTED = 1, 2, 130
-"""Exit statuses besides 0: an expectation or a check was missed; nothing was produced, for the reason given; Ctrl-C."""
+MISSED, FAILED = 1, 2
+"""Exit statuses besides 0: an expectation or a check was missed; nothing was produced, for the reason given."""
 
 Command = Callable[[list[str]], int]
 Options = TypeVar("Options")
@@ -111,13 +113,24 @@ def main(argv: list[str] | None = None) -> int:
         argv: words after `sublim`, those of the process unless given.
 
     Returns:
-        Exit status: 0, or one of `MISSED`, `FAILED` and `INTERRUPTED`.
+        Exit status: 0, `MISSED`, `FAILED`, or 128 plus the number of the signal that ended it.
     """
     return guard(_dispatch, sys.argv[1:] if argv is None else argv)
 
 
 def guard(command: Command, argv: list[str]) -> int:
-    """Run a command; a user's mistake or a failed run becomes one clear message and a status, not a traceback."""
+    """Run a command; a user's mistake, a failed run or a signal becomes one clear message and a status.
+
+    SIGTERM, as batch systems send it, ends a command as Ctrl-C does; the status is 128 plus the signal's number.
+    """
+    received = [signal.SIGINT]
+
+    def interrupt(number: int, _frame: object) -> None:
+        received[0] = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+    previous = signal.signal(signal.SIGTERM, interrupt) if ours else None
     try:
         return command(argv)
     except SublimError as error:
@@ -125,7 +138,10 @@ def guard(command: Command, argv: list[str]) -> int:
         return FAILED
     except KeyboardInterrupt:
         print("sublim: interrupted; finished seeds are kept, the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + received[0]
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, previous)
 
 
 def parse(

@@ -19,6 +19,7 @@ import numpy as np
 from sublim_theory import devices as local_devices
 from sublim_theory import processes
 from sublim_theory.progress import progress
+from sublim_theory.protocols import SublimError
 
 PATIENCE = 100.0
 """Seconds for a file that one process has finished to be seen by the others; network file systems take up to 60."""
@@ -200,6 +201,12 @@ def _run(
             for number in missing:
                 if number not in finished:
                     keep(number, _finished_elsewhere(store, chunks[number]))
+    names = set(finished[0])
+    if unlike := [chunks[number] for number, arrays in finished.items() if set(arrays) != names]:
+        raise SublimError(
+            f"the stored seeds {unlike[0]} have other arrays than the rest: another version of this experiment made "
+            "them; delete the folder of finished seeds, or choose another output folder"
+        )
     stacked = {name: np.concatenate([finished[number][name] for number in range(len(chunks))]) for name in finished[0]}
     return Ensemble(stacked, resumed, 0.0, run_seconds)
 

@@ -7,6 +7,7 @@ that a user put in place are never changed.
 import hashlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,11 +121,25 @@ def remedy(name: str, folder: Path) -> str:
     )
 
 
+def read_bounded(path: Path, largest: int) -> bytes:
+    """Read a file that may come from anywhere: a regular one of at most `largest` bytes.
+
+    Raises:
+        OSError: if it cannot be read, is larger, or is a pipe or device, which might never end.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is not a regular file")
+    if found.st_size > largest:
+        raise OSError(f"{path} has {found.st_size} bytes, more than {largest}")
+    return path.read_bytes()
+
+
 def _inspect(dataset: str, path: Path) -> tuple[FileStatus, bytes]:
     """Read a file, once, and hash what was read."""
     entry = partial(FileStatus, dataset, path.name, path)
     try:
-        blob = path.read_bytes()
+        blob = read_bounded(path, LARGEST)
     except FileNotFoundError:
         return entry("missing", detail="not there"), b""
     except OSError as error:

@@ -39,6 +39,10 @@ INITIALISATIONS: dict[str, tuple[float, Literal["normal", "uniform"], bool]] = {
 }
 
 
+LARGEST = 1e15
+"""Bound on sizes and scales, below which the variance of a weight is a float32."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A network as pure functions, with the place of its logits.
@@ -261,5 +265,5 @@ def _require_positive(**sizes: Any) -> None:
             continue
         if not size > 0:
             raise ValueError(f"{name} must be positive, got {size}")
-        if not math.isfinite(size):
-            raise ValueError(f"{name} must be finite, got {size}")
+        if not size < LARGEST:
+            raise ValueError(f"{name} must be below {LARGEST:g}, got {size}")

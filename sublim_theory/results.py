@@ -1,7 +1,8 @@
 """Records: everything needed to read, check and redo a run, saved so that no crash can leave half a file.
 
 A run's folder holds `summary.json` (what a person reads), `arrays.npz` (no pickle) and `chunks/` (finished
-seeds, so that an interrupted run goes on). Reading a record needs no JAX.
+seeds, so that an interrupted run goes on). Reading a record needs no JAX. What is read may come from anywhere: sizes
+are bounded, what a file declares is checked against what it holds, and damage is a `RecordError` or a warning.
 """
 
 import contextlib
@@ -10,28 +11,37 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import logging
+import math
 import os
 import platform
-import struct
 import subprocess
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from sublim_theory.files import read_bounded
 from sublim_theory.protocols import SublimError
 from sublim_theory.statistics import Summary, summarize
 
 SCHEMA = 1
 """Version of the record and of the numbers in a chunk: raised when either changes meaning."""
 
+LARGEST = 1 << 30
+"""Bound in bytes on an archive that is read, packed or unpacked; what is written stays below half of it."""
+LARGEST_SUMMARY = 64 << 20
+"""Bound in bytes on a `summary.json`."""
+
+_LOG = logging.getLogger(__name__)  # without a handler, its warnings go to standard error as they are
 _TEMPORARY = ".tmp-"
+_KINDS = {"experiment": str, "preset": str, "config": dict, "provenance": dict, "expectations": list}
+_MEMBERS = 100_000  # arrays of an archive, at most: the directory costs memory before any of them is read
 _PACKAGES = ("sublim-theory", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
 
@@ -65,7 +75,7 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write `arrays.npz`, then `summary.json`, each atomically. Raises `RecordError`."""
-        data = _to_npz(self.arrays)
+        data = _to_npz(self.arrays, folder / "arrays.npz")
         write_file(folder / "arrays.npz", data)
         record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         record["conditions"] = {name: dataclasses.asdict(value) for name, value in self.conditions.items()}
@@ -82,22 +92,26 @@ class Result:
         """
         path = Path(folder) / "summary.json"
         try:
-            record = json.loads(path.read_bytes())
+            record = json.loads(read_bounded(path, LARGEST_SUMMARY), parse_constant=_refuse, parse_float=_finite)
             if record.pop("schema") != SCHEMA:
                 raise RecordError(f"{path} has another schema than {SCHEMA}; run the experiment again")
-            described = record.pop("arrays")
-            conditions = {name: summarize(row["values"]) for name, row in record.pop("conditions").items()}
+            expected = record.pop("arrays")["sha256"]
+            record["wall_seconds"] = _summary([record["wall_seconds"]]).mean
+            conditions = {name: _summary(row["values"]) for name, row in record.pop("conditions").items()}
             result = cls(**record, conditions=conditions, arrays={})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RecordError(f"cannot read the record {path}: {error!r}; run the experiment again") from error
+            for name, kind in _KINDS.items():
+                if not isinstance(record[name], kind):
+                    raise TypeError(f"{name} is a {type(record[name]).__name__}")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise RecordError(f"cannot read the record {path}: {error!r:.300}; run the experiment again") from error
         if not arrays:
             return result
         path = path.with_name("arrays.npz")
         try:
-            data = path.read_bytes()
+            data = read_bounded(path, LARGEST)
         except OSError as error:
             raise RecordError(f"cannot read {path}: {error}; run the experiment again") from error
-        if hashlib.sha256(data).hexdigest() != described.get("sha256"):
+        if hashlib.sha256(data).hexdigest() != expected:
             raise RecordError(f"{path} does not belong to the summary beside it; run the experiment again")
         return dataclasses.replace(result, arrays=_from_npz(data, path))
 
@@ -119,19 +133,27 @@ class ChunkStore:
         return self.folder / f"{hashlib.sha256(material.encode()).hexdigest()[:32]}.chunk"
 
     def get(self, seeds: Sequence[int]) -> dict[str, np.ndarray] | None:
-        """The arrays of exactly these seeds, or None if they are not there or the file is damaged."""
+        """The arrays of exactly these seeds, or None if they are not there, or damaged, of which a warning tells."""
         path = self._path(seeds)
         try:
-            content = path.read_bytes()
+            content = read_bounded(path, LARGEST)
             digest, archive = content[:32], content[32:]
-            return _from_npz(archive, path) if hashlib.sha256(archive).digest() == digest else None
-        except (OSError, RecordError):
+            if hashlib.sha256(archive).digest() != digest:
+                raise RecordError(f"{path} is damaged (its SHA256 is another)")
+            arrays = _from_npz(archive, path)
+            if not arrays or any(array.shape[:1] != (len(seeds),) for array in arrays.values()):
+                raise RecordError(f"{path} does not hold {len(seeds)} seeds")
+            return arrays
+        except FileNotFoundError:
+            return None
+        except (OSError, RecordError) as error:
+            _LOG.warning("%s; computing again: seeds %s", error, ", ".join(map(str, seeds)))
             return None
 
     def put(self, seeds: Sequence[int], arrays: Mapping[str, np.ndarray]) -> None:
         """Keep the arrays [seeds, ...] of these seeds, atomically. Raises `RecordError`."""
-        archive = _to_npz(arrays)
-        write_file(self._path(seeds), hashlib.sha256(archive).digest() + archive)
+        archive = _to_npz(arrays, path := self._path(seeds))
+        write_file(path, hashlib.sha256(archive).digest() + archive)
 
 
 def provenance(*, seeds: Sequence[int], dataset_checksum: str, matmul_precision: str) -> dict[str, Any]:
@@ -185,16 +207,20 @@ def run_folder(folder: Path) -> Iterator[Path]:
     Raises:
         RecordError: if the folder cannot be written to, or another run holds it.
     """
-    probe = folder / ".writable"
-    write_file(probe, b"")
-    probe.unlink(missing_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            for leftover in folder.rglob(f"{_TEMPORARY}*"):
-                leftover.unlink(missing_ok=True)
-            yield folder
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout as error:
         raise RecordError(f"another run is writing to {folder}; wait for it, or give another --out") from error
+    except OSError as error:
+        raise RecordError(f"cannot write to {folder}: {error}; choose another folder with --out") from error
+    with lock:
+        probe = folder / ".writable"
+        write_file(probe, b"")
+        probe.unlink(missing_ok=True)
+        for leftover in folder.rglob(f"{_TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
+        yield folder
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -217,27 +243,58 @@ def write_file(path: Path, data: bytes) -> None:
         raise RecordError(f"cannot write {path}: {error}; choose another folder with --out") from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what matters is raised above
+                temporary.unlink(missing_ok=True)
 
 
-def _to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _finite(word: str) -> float:
+    return number if math.isfinite(number := float(word)) else _refuse(word)
+
+
+def _summary(values: Any) -> Summary:
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise TypeError("the values of a condition are not a list of numbers")
+    with np.errstate(over="raise"):
+        return summarize(values)
+
+
+def _to_npz(arrays: Mapping[str, np.ndarray], path: Path) -> bytes:
+    if (size := sum(np.asarray(array).nbytes for array in arrays.values())) > LARGEST // 2 or len(arrays) > _MEMBERS:
+        raise RecordError(f"{path} would hold {size} bytes in {len(arrays)} arrays; run fewer seeds or points at once")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
 def _from_npz(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive; numpy's own reader would allocate whatever a header declares."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        RuntimeError,
-        struct.error,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
-        raise RecordError(f"{path} is damaged ({error}); delete it and run the experiment again") from error
+        if data.count(b"PK\1\2") > _MEMBERS:
+            raise ValueError(f"more than {_MEMBERS} arrays")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > LARGEST:
+                raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+            if not {member.compress_type for member in members} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise ValueError("a compression that numpy does not write")
+            return {member.filename.removesuffix(".npy"): _from_npy(archive, member) for member in members}
+    except Exception as error:  # zipfile, zlib and numpy promise no set of exceptions for malformed input
+        raise RecordError(f"{path} is damaged ({error!r:.300}); delete it and run the experiment again") from error
+
+
+def _from_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as file:
+        data = file.read(member.file_size)  # with a number: without one, a member may unpack to more than it declares
+    start = io.BytesIO(data)
+    if np.lib.format.read_magic(start) != (1, 0):
+        raise ValueError("another format than 1.0")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(start)
+    held = len(data) - start.tell()
+    sizes = [*shape, dtype.itemsize]
+    if dtype.kind not in "biufcSU" or min(sizes) < 0 or not dtype.itemsize or math.prod(sizes) != held:
+        raise ValueError(f"{held} bytes are declared as {dtype} of shape {shape}")
+    return np.ndarray(shape, dtype, data, start.tell(), order="F" if fortran_order else "C").copy(order="K")

@@ -1,6 +1,9 @@
 """The command line: help that a newcomer understands, one clear line for every mistake, exit statuses."""
 
 import importlib.metadata
+import os
+import signal
+import time
 
 import pytest
 
@@ -138,3 +141,14 @@ def test_a_missed_expectation_exits_with_1_and_changed_settings_give_no_verdict(
     assert status == 0
     assert "No verdict: --hidden" in out
     assert Result.load(tmp_path / "fig10-smoke").expectations == []
+
+
+def test_a_batch_systems_signal_ends_a_command_as_ctrl_c_does(capsys):
+    def command(_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.guard(command, []) == 143
+    assert "interrupted; finished seeds are kept" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sublim_theory.ensemble import run_seeds, seed_key, stream
+from sublim_theory.protocols import SublimError
 
 
 def draw(seed, scale):
@@ -126,3 +127,9 @@ def test_progress_shows_count_rate_and_remaining_time_on_a_terminal(capfd, monke
     assert "seeds of a test" in shown.err
     assert "2/2" in shown.err
     assert "s each" in shown.err
+
+
+def test_stored_seeds_with_other_arrays_are_named():
+    store = MemoryStore({(1,): {"seed": np.array([1]), "of_another_version": np.zeros(1)}})
+    with pytest.raises(SublimError, match=r"stored seeds \[1\] have other arrays than the rest.*delete the folder"):
+        run_seeds(draw, [0, 1], jnp.float32(2), store=store)
