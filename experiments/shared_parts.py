@@ -19,9 +19,9 @@ Found on the embedded digits, m = 10, 5 seeds: student .93 with everything share
 .34 with its own auxiliary head, .15 to .21 with its own hidden layers, of whatever size, .09 with its own class head.
 Over m = 3, 10, 50, 250 (`sweep_redrawn`, 3 seeds) its own hidden layers give .08, .17, .52 and .87, its own class head
 .09 to .10 and its own auxiliary head .31 to .38 throughout: all as reported. So are second layers of 2,048 and 4,096
-units (`sweep_second_width`, 3 seeds): .85 and .70 where 512 give .94, and .89 and .84 with a frozen auxiliary head. A convolutional student
-(`sweep_convolutional`, 3 seeds) has .16 at m = 10 and .40 at m = 50 on independent noise and no more on correlated noise
-(.19 to .20 and .25 to .29), in disagreement; but 8 x 8 pixels leave little to correlate.
+units (`sweep_second_width`, 3 seeds): .85 and .70 where 512 give .94, and .89 and .84 with a frozen auxiliary head. A
+convolutional student (`sweep_convolutional`, 3 seeds) has .16 at m = 10 and .40 at m = 50 on independent noise and no
+more on correlated noise (.19 to .20 and .25 to .29), in disagreement; but 8 x 8 pixels leave little to correlate.
 
 Literature (Brockers et al., arXiv 2605.23645; MNIST, squared error, fresh noise): hidden layers drawn anew still
 transfer when m is large enough (m from 3 to 250); a random class head gives chance at every m; a random auxiliary
