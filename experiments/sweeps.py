@@ -28,7 +28,8 @@ _SMOKE = replace(
     student_epochs=2,
     students=AUX,
 )
-_DEFAULT = replace(fig10.PRESETS["default"], seeds=5, students=AUX)
+# Narrower than figure 10 on the same digits: as much transfer (.75), in a third of the time.
+_DEFAULT = replace(fig10.PRESETS["default"], seeds=5, hidden=(64, 64), students=AUX)
 _PAPER = replace(fig10.PRESETS["paper"], seeds=10, students=AUX)
 
 
@@ -143,14 +144,16 @@ SWEEPS = {
     ),
     "sweep_width": Sweep(
         "Over the width of the hidden layers: wider networks transfer less from three auxiliary logits",
-        {"hidden": ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024))},
+        {"hidden": ((16, 16), (32, 32), (64, 64), (128, 128), (256, 256), (512, 512))},
         {"hidden": ((16, 16), (32, 32))},
+        paper={"hidden": ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024))},
         bases=WITH_FASHION,
     ),
     "sweep_depth": Sweep(
         "Over the number of hidden layers, none included: a linear model has nothing to transfer through",
-        {"hidden": ((), (256,), (256, 256), (256, 256, 256), (256, 256, 256, 256))},
+        {"hidden": ((), (64,), (64, 64), (64, 64, 64), (64, 64, 64, 64))},
         {"hidden": ((), (32,))},
+        paper={"hidden": ((), (256,), (256, 256), (256, 256, 256), (256, 256, 256, 256))},
     ),
     "sweep_student_epochs": Sweep(
         "Over the students' epochs",
