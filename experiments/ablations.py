@@ -6,8 +6,8 @@ students that see real digits instead of noise learn less. The paper's m = 3 and
 run of `fig10` with that setting alone changed; gradient descent has the learning rate at which its teacher learns.
 
 Found (default, 5 seeds, widths 64-64; as published .75): twice the width .77, no biases .72, GELU .70, half the width
-.61, one layer more .61, gradient descent .49, m = 50 .85: all transfer. Digits as inputs give less, .21. In disagreement, a
-sigmoid stops it (.10, its teacher has .87). Students from another start are at .08 to .13 throughout.
+.61, one layer more .61, gradient descent .49, m = 50 .85: all transfer. Digits as inputs give less, .21. In
+disagreement, a sigmoid stops it (.10, its teacher has .87). Students from another start have .08 to .13 throughout.
 """
 
 from dataclasses import replace
