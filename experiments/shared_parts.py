@@ -17,10 +17,10 @@ is a setting: `sublim sweep shared_parts --vary auxiliary=3,10,50`.
 
 Found on the embedded digits, m = 10, 5 seeds: student .93 with everything shared, .92 with its auxiliary head frozen,
 .34 with its own auxiliary head, .15 to .21 with its own hidden layers, of whatever size, .09 with its own class head.
-On MNIST (paper, 5 seeds) .84, .84, .20, .11 to .15 and .10: at m = 10 only the shared start transfers.
-Over m = 3, 10, 50, 250 (digits, `sweep_redrawn`, 3 seeds) its own hidden layers give .08, .17, .52 and .87, its own class head
-.09 to .10 and its own auxiliary head .31 to .38 throughout: all as reported. So are second layers of 2,048 and 4,096
-units (`sweep_second_width`, 3 seeds): .85 and .70 where 512 give .94, and .89 and .84 with a frozen auxiliary head. A
+On MNIST (paper, 5 seeds) .84, .84, .20, .11 to .15 and .10: at m = 10 only the shared start transfers. Over m = 3, 10,
+50, 250 (digits, `sweep_redrawn`, 3 seeds) its own hidden layers give .08, .17, .52 and .87, its own class head .09 to
+.10 and its own auxiliary head .31 to .38 throughout: all as reported. So are second layers of 2,048 and 4,096 units
+(`sweep_second_width`, 3 seeds): .85 and .70 where 512 give .94, and .89 and .84 with a frozen auxiliary head. A
 convolutional student (`sweep_convolutional`, 3 seeds) has .16 at m = 10 and .40 at m = 50 on independent noise and no
 more on correlated noise (.19 to .20 and .25 to .29), in disagreement; but 8 x 8 pixels leave little to correlate.
 
