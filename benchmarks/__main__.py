@@ -18,11 +18,7 @@ def run(argv: list[str]) -> int:
         return 0
     name, *rest = argv
     lookup("benchmark", name, BENCHMARKS)
-    try:
-        status: int = importlib.import_module(f"benchmarks.{name}").run(rest)
-    except KeyboardInterrupt:
-        print("benchmarks: interrupted, nothing written", file=sys.stderr)
-        return 130
+    status: int = importlib.import_module(f"benchmarks.{name}").run(rest)
     return status
 
 

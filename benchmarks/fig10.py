@@ -6,19 +6,15 @@ apart from ours, and everything else is in both: drawing, shuffling, training an
 """
 
 import importlib.util
-import json
-import os
-import shlex
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from benchmarks import machine, protocol, report, worker
+from benchmarks import protocol, report, worker
+from benchmarks.record import load_now, publish, say
+from benchmarks.report import table
 from experiments.fig10 import PRESETS
-from sublim_theory import data, results
+from sublim_theory import data
 from sublim_theory.cli import UsageError, parse
 from sublim_theory.protocols import lookup
 
@@ -60,11 +56,6 @@ class Options:
         if self.torch_seeds != 0 and self.torch_seeds < 2:
             raise UsageError(f"--torch-seeds must be 0, or at least 2 for the cross-model students: {self.torch_seeds}")
 
-    @property
-    def file(self) -> Path:
-        """Where the record goes."""
-        return self.out or Path("out", "benchmarks", f"fig10-{self.preset}.json")
-
 
 def run(argv: list[str]) -> int:
     """Measure, write the record, print the table: python -m benchmarks fig10 [options].
@@ -76,15 +67,11 @@ def run(argv: list[str]) -> int:
         SublimError: for a wrong option, missing data or a worker that failed.
     """
     options = parse(Options, argv, prog="python -m benchmarks fig10")
-    console = Console()
-    say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     with_torch = options.torch_seeds > 0
     if with_torch and importlib.util.find_spec("torch") is None:
         say(WITHOUT_TORCH)
         with_torch = False
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load > cores / 2:
-        say(f"The machine is busy (load {load:.1f} on {cores} cores): a ratio measured now can mislead threefold.")
+    load = load_now()
 
     config = PRESETS[options.preset]
     dataset = data.load(config.dataset, options.data_dir)
@@ -94,20 +81,14 @@ def run(argv: list[str]) -> int:
         flop["torch"] = protocol.published_flop(numbers)
     turns = [_turn(index, options, numbers, with_torch) for index in range(options.repeats)]
     provenance, *_ = [turn["ours"].pop("provenance") for turn in turns]
-    record = {
-        "schema": SCHEMA,
-        "benchmark": "fig10",
-        "options": {name: value for name, value in asdict(options).items() if name not in ("data_dir", "out")},
+    found = {
         "protocol": asdict(numbers),
-        "machine": machine.describe(load),
         "provenance": {name: provenance[name] for name in ("versions", "commit", "dirty", "dataset_sha256", "device")},
         "flop_per_seed": flop,
         "turns": turns,
         "summary": report.summarize(turns, flop),
     }
-    console.print(report.table(record))
-    results.write_file(options.file, json.dumps(record, indent=2, allow_nan=False).encode() + b"\n")
-    say(f"wrote {shlex.quote(str(options.file))}")
+    publish("fig10", SCHEMA, options, load, found, table)
     return 0
 
 

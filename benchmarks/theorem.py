@@ -6,25 +6,21 @@ no cancellation-free form and no hypotheses; it is wrong at small eps. Both run 
 turns. Compiling, which either does once a call, is told apart by JAX's own events.
 """
 
-import json
-import os
-import shlex
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
+from benchmarks.record import load_now, publish, read_options
 from benchmarks.report import show, spread
 from sublim_theory import losses, models, results, trees
-from sublim_theory.cli import UsageError, parse
+from sublim_theory.cli import UsageError
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import EPSILONS, student_update, teacher_update, verify
 
@@ -39,6 +35,8 @@ COMPILING = "/jax/core/compile/backend_compile_duration"
 class Options:
     """Time `verify` on the paper's network, beside the plain gradients that it needs."""
 
+    preset: str = "default"
+    """Options to start from: smoke (seconds, for tests) or default (the paper's network)."""
     inputs: int = 10_000
     """Noise images of the student, and labelled images of the teacher."""
     features: int = 784
@@ -51,8 +49,8 @@ class Options:
     """Inputs at a time."""
     repeats: int = 3
     """Turns, after one that warms up."""
-    out: Path = Path("out", "benchmarks", "theorem.json")
-    """JSON file to write."""
+    out: Path | None = None
+    """JSON file to write; out/benchmarks/theorem-PRESET.json unless given."""
 
     def __post_init__(self) -> None:
         """Check every option before anything runs.
@@ -65,6 +63,12 @@ class Options:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
 
 
+PRESETS = {
+    "smoke": Options("smoke", inputs=12, features=5, hidden=(4,), batch_size=5, repeats=2),
+    "default": Options(),
+}
+
+
 def run(argv: list[str]) -> int:
     """Measure, write the record, print the table: python -m benchmarks theorem [options].
 
@@ -74,7 +78,7 @@ def run(argv: list[str]) -> int:
     Raises:
         SublimError: for a wrong option.
     """
-    options = parse(Options, argv, prog="python -m benchmarks theorem")
+    options = read_options("theorem", PRESETS, argv)
     compiling: list[float] = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
@@ -96,28 +100,27 @@ def run(argv: list[str]) -> int:
         whole = time.perf_counter() - began
         return {"seconds": whole - sum(compiling), "compile_seconds": sum(compiling)}
 
-    load = os.getloadavg()[0]
+    load = load_now()
     turns = [{part: timed(part) for part in parts} for _ in range(options.repeats + 1)][1:]
-    ratio = spread(turn["verify"]["seconds"] / turn["plain"]["seconds"] for turn in turns)
-    record = {
-        "schema": SCHEMA,
-        "benchmark": "theorem",
-        "options": {name: value for name, value in asdict(options).items() if name != "out"},
+    found = {
         "epsilons": EPSILONS,
-        "machine": machine.describe(load),
         "provenance": results.provenance(seeds=[0], dataset_checksum="none", matmul_precision="highest"),
         "turns": turns,
-        "summary": {"ratio": ratio},
+        "summary": {"ratio": spread(turn["verify"]["seconds"] / turn["plain"]["seconds"] for turn in turns)},
     }
-    table = Table("", *parts, title=f"Theorem 1 at {len(EPSILONS)} eps, median (minimum to maximum)")
-    for label, name in {"seconds to compute": "seconds", "seconds to compile": "compile_seconds"}.items():
-        table.add_row(label, *(show(spread(turn[part][name] for turn in turns), ".2f") for part in parts))
-    table.add_row("verify / plain, paired", show(ratio, ".2f"), "")
-    console = Console()
-    console.print(table)
-    results.write_file(options.out, json.dumps(record, indent=2, allow_nan=False).encode() + b"\n")
-    console.print(f"wrote {shlex.quote(str(options.out))}", soft_wrap=True, highlight=False)
+    publish("theorem", SCHEMA, options, load, found, table)
     return 0
+
+
+def table(record: Mapping[str, Any]) -> Table:
+    """The record as a table, one column a part."""
+    turns, parts = record["turns"], ("verify", "plain")
+    title = f"Theorem 1 at {len(record['epsilons'])} eps, preset {record['options']['preset']}"
+    result = Table("", *parts, title=f"{title}: median (minimum to maximum)")
+    for label, name in {"seconds to compute": "seconds", "seconds to compile": "compile_seconds"}.items():
+        result.add_row(label, *(show(spread(turn[part][name] for turn in turns), ".2f") for part in parts))
+    result.add_row("verify / plain, paired", show(record["summary"]["ratio"], ".2f"), "")
+    return result
 
 
 def plain(

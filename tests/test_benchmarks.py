@@ -1,8 +1,11 @@
-"""Benchmarks: the arithmetic against literals, the pairing, and a smoke run with and without PyTorch."""
+"""Benchmarks: the arithmetic against literals, the pairing, smoke runs with and without PyTorch, and the page."""
 
 import dataclasses
 import importlib.util
 import json
+import os
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +13,25 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import BENCHMARKS, __main__, fig10, protocol, report, theorem, worker
+from benchmarks import (
+    BENCHMARKS,
+    __main__,
+    fig10,
+    memory,
+    protocol,
+    report,
+    runs,
+    scaling,
+    startup,
+    tables,
+    theorem,
+    worker,
+)
 from benchmarks.protocol import Protocol, forward_flop, library_flop, published_flop, total, training_flop
 from experiments.fig10 import CONDITIONS, PRESETS, Config
 from sublim_theory import data, losses, models, training
 from sublim_theory.cli import guard
+from sublim_theory.protocols import SublimError
 
 PAPER = Protocol((784, 256, 256, 13), 10, 60_000, 10_000, 60_000, 1024, 5, 5, 3e-4)
 TINY = Protocol((64, 32, 13), 10, 1437, 360, 500, 128, 8, 1, 3e-3)
@@ -26,7 +43,7 @@ def strict_workers(monkeypatch):
     """Warnings are errors in workers too, and they do not fight over the cores."""
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(fig10.os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
 
 
 def test_arithmetic_of_the_papers_network():
@@ -212,6 +229,12 @@ def test_table_with_both_parts():
         ("fig10 --repeats 0", "--repeats must be at least 1"),
         ("fig10 --torch-seeds 1", "--torch-seeds must be 0, or at least 2"),
         ("fig10 --data-dir /nowhere", "/nowhere"),
+        ("memory --preset smok", "did you mean 'smoke'?"),
+        ("memory --chunk-size 0", "--chunk-size must be at least 1, got 0"),
+        ("scaling --devices 2 0", "--devices must be at least 1, got (2, 0)"),
+        ("scaling --cores 100000", "--cores must be at most"),
+        ("startup --protocol papr", "did you mean 'paper'?"),
+        ("theorem --inputs 0", "--inputs must be at least 1, got 0"),
     ],
 )
 def test_a_mistake_is_one_line(words, message, capsys):
@@ -235,21 +258,7 @@ def test_help_names_every_benchmark(capsys):
 
 def test_theorem_benchmark_writes_a_paired_ratio(tmp_path, capsys):
     file = tmp_path / "theorem.json"
-    words = [
-        "theorem",
-        "--inputs",
-        "12",
-        "--features",
-        "5",
-        "--hidden",
-        "4",
-        "--batch-size",
-        "5",
-        "--repeats",
-        "2",
-        "--out",
-    ]
-    assert __main__.run([*words, str(file)]) == 0
+    assert __main__.run(["theorem", "--preset", "smoke", "--out", str(file)]) == 0
     record = json.loads(file.read_text())
     ratios = [turn["verify"]["seconds"] / turn["plain"]["seconds"] for turn in record["turns"]]
     assert record["summary"]["ratio"]["median"] == pytest.approx(np.median(ratios))
@@ -265,3 +274,143 @@ def test_the_plain_numbers_are_those_that_verify_reports():
     before, (alignment, after) = theorem.plain(*instance, losses.on_logits(losses.kl_divergence, auxiliary), 5)
     np.testing.assert_allclose(alignment[-4:], report.alignment[-4:], rtol=1e-5)
     np.testing.assert_allclose(after[-4:] - before, report.teacher_loss_change[-4:], rtol=1e-5)
+
+
+def test_a_childs_peak_is_its_own_and_its_failure_is_told():
+    ballast = np.ones(50_000_000, np.uint8)  # of this process, which a child must not inherit
+    allocate = (sys.executable, "-c", "bytes(range(256)) * 400_000")
+    (small,), (large,) = runs.measure(startup.COMMANDS["import sublim_theory"]), runs.measure(allocate)
+    assert ballast.all()
+    assert 1e6 < small["peak_bytes"] < 50e6
+    assert 100e6 < large["peak_bytes"] < 200e6
+    assert small["seconds"] > 0
+    with pytest.raises(worker.WorkerError, match="no such luck"):
+        runs.measure((sys.executable, "-c", "raise SystemExit('no such luck')"))
+
+
+def test_when_one_command_fails_the_others_are_stopped(tmp_path):
+    late = tmp_path / "late"
+    sleep = f"import time, pathlib; time.sleep(2); pathlib.Path({str(late)!r}).touch()"
+    with pytest.raises(worker.WorkerError, match="ended with status 137"):
+        runs.measure(
+            (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"),
+            (sys.executable, "-c", sleep),
+        )
+    time.sleep(2.5)
+    assert not late.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot pin processes here")
+def test_a_command_has_the_cores_that_it_is_given():
+    core = min(os.sched_getaffinity(0))
+    check = f"import os, sys; sys.exit(0 if os.sched_getaffinity(0) == {{{core}}} else 3)"
+    runs.measure((sys.executable, "-c", check), cores=[[core]])
+
+
+def test_cores_are_divided_among_the_processes():
+    assert scaling.shares([4, 5], 1) == [[4, 5]]
+    assert scaling.shares([4, 5], 2) == [[4], [5]]
+    assert scaling.shares([4, 5], 4) == [[4], [5], [4], [5]]
+    assert scaling.shares([0, 1, 2, 3], 2) == [[0, 2], [1, 3]]
+
+
+def rows_of(table):
+    """The cells of a table, row by row."""
+    return list(zip(*(column.cells for column in table.columns), strict=True))
+
+
+def test_memory_is_judged_from_ten_seeds_on():
+    def peaks(*values):
+        rows = [{"seeds": seeds, "peak_bytes": peak} for seeds, peak in zip((1, 10, 30, 100), values, strict=True)]
+        return {"imports": {"peak_bytes": 100e6}, "runs": rows}
+
+    turns = [peaks(300e6, 400e6, 420e6, 480e6), peaks(310e6, 500e6, 500e6, 700e6), peaks(320e6, 300e6, 300e6, 300e6)]
+    summary = memory.summarize(turns)
+    assert summary["base"] == 10
+    assert summary["runs"][2]["relative"] == {"median": 1.0, "min": 1.0, "max": 1.05}
+    assert summary["runs"][3]["above_imports"] == {"median": 380e6, "min": 200e6, "max": 600e6}
+    table = memory.table({"summary": summary, "options": {"chunk_size": 2, "preset": "default"}})
+    assert [row[4] for row in rows_of(table)] == ["", "", "", "0.9 to 1.1: holds", "0.9 to 1.1: missed"]
+
+
+def test_layouts_compare_whole_times_and_curves_the_cost_of_a_seed():
+    def turn(two_processes, many_seeds):
+        rows = [
+            ("processes", 1, 8, 10.0, 5.0),
+            ("processes", 2, 8, two_processes, 9.0),
+            ("seeds", 4, 4, 9.0, 4.0),
+            ("seeds", 100, 100, 90.0, many_seeds),
+        ]
+        return [dict(zip(("axis", "value", "seeds", "seconds", "run_seconds"), row, strict=True)) for row in rows]
+
+    summary = scaling.summarize([turn(11.0, 100.0), turn(12.0, 80.0), turn(10.0, 70.0)])
+    relative = [row["relative"] for row in summary]
+    assert relative[1] == {"median": 1.1, "min": 1.0, "max": 1.2}
+    assert relative[3] == {"median": 0.8, "min": pytest.approx(0.7), "max": 1.0}
+    assert summary[3]["run_seconds_per_seed"]["median"] == pytest.approx(0.8)
+    table = scaling.table({"summary": summary, "pinned": True, "options": {"cores": 2, "preset": "default"}})
+    assert [row[4] for row in rows_of(table)] == ["", "at most 1.15: holds", "", "0.9 to 1.1: missed"]
+
+
+def written(words, file, capsys):
+    """The record that a benchmark writes, after a look at what it says."""
+    assert guard(__main__.run, [*words.split(), "--out", str(file)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert str(file) in printed.out.replace("\n", "")
+    record = json.loads(file.read_text())
+    assert record["schema"] == 1
+    assert record["options"]["preset"] == "smoke"
+    assert record["provenance"]["versions"]["jax"] == jax.__version__
+    assert record["machine"]["cores"] >= 1
+    return record
+
+
+def test_memory_end_to_end(tmp_path, capsys):
+    record = written("memory --preset smoke --seeds 2", tmp_path / "memory.json", capsys)
+    (turn,) = record["turns"]
+    (row,) = turn["runs"]
+    assert 50e6 < turn["imports"]["peak_bytes"] < row["peak_bytes"] < 2e9
+    assert 0 < row["run_seconds"] < row["seconds"]
+    assert record["summary"]["runs"][0]["relative"]["median"] == 1
+    # the same record on the page
+    page = "<!-- memory: here -->\nold\n<!-- /memory -->"
+    filled = tables.filled(page, tmp_path)
+    assert f"JAX {jax.__version__}" in filled
+    assert [line.split(" | ")[0] for line in filled.splitlines() if line.startswith("|")][2:] == [
+        "| imports alone",
+        "| 2",
+    ]
+    assert tables.filled(filled, tmp_path) == filled
+    assert tables.filled(filled, tmp_path / "nowhere") == page.replace("old\n", tables.MISSING)
+    (tmp_path / "memory.json").write_text(json.dumps(record | {"schema": 0}))
+    with pytest.raises(SublimError, match="measure again"):
+        tables.filled(page, tmp_path)
+
+
+@pytest.mark.endurance
+def test_scaling_end_to_end(tmp_path, capsys):
+    record = written("scaling --preset smoke", tmp_path / "scaling.json", capsys)
+    (turn,) = record["turns"]
+    assert {row["axis"] for row in turn} == set(scaling.AXES)
+    assert all(0 < row["run_seconds"] < row["seconds"] for row in turn)
+    assert all(50e6 < row["peak_bytes"] < 2e9 for row in turn)
+    assert len(rows_of(scaling.table(record))) == len(turn) == 8
+
+
+@pytest.mark.endurance
+def test_startup_end_to_end(tmp_path, capsys):
+    record = written("startup --preset smoke", tmp_path / "startup.json", capsys)
+    summary = record["summary"]
+    assert list(summary) == [*startup.COMMANDS, startup.COLD, startup.WARM]
+    peaks = [found["peak_bytes"]["median"] for found in summary.values()]
+    assert 1e6 < peaks[0] <= 1.1 * peaks[1] < peaks[2] < min(peaks[3:]) < 2e9
+    assert record["turns"][0][startup.WARM]["compile_seconds"] > 0
+
+
+def test_the_page_has_the_tables_of_the_committed_records():
+    page = tables.PAGE.read_text("utf-8")
+    assert tables.filled(page) == page, "run `python -m benchmarks.tables`"
+    assert [place[1] for place in tables.PLACE.findall(page)] == list(BENCHMARKS)
+    known = {f"{name}.json" for name in BENCHMARKS}
+    assert {file.name for file in tables.RECORDS.glob("*")} <= known

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.tables import filled, verdict
 from sublim_theory import theorem
+from sublim_theory.results import Result
+from sublim_theory.statistics import summarize
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
@@ -26,3 +29,27 @@ def test_the_twelve_facts_name_code_and_tests_that_exist():
         names = re.findall(r"`(\w+)`", code)
         assert names
         assert all(hasattr(theorem, name) or name == "exact" for name in names), names
+
+
+def test_the_table_of_reported_values_is_that_of_the_committed_records():
+    page = (ROOT / "docs/experiments.md").read_text("utf-8")
+    assert filled(page) == page, "run `python -m experiments.tables`"
+    assert page.count("| agrees |") + page.count("| differs |") > 20
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "expected"),
+    [
+        ([0.1, 0.2, 0.3], {"agrees": [0.2, 0.5]}, "agrees"),
+        ([0.1, 0.2, 0.3], {"agrees": [0.31, 0.5]}, "agrees"),  # the interval is .087 to .313
+        ([0.1, 0.2, 0.3], {"agrees": [0.32, 0.5]}, "differs"),
+        ([0.1, 0.2, 0.3], {"agrees": [0.0, 0.08]}, "differs"),
+        ([0.2], {"agrees": [0.2, 0.5]}, "agrees"),
+        ([0.2], {"agrees": [0.21, 0.5]}, "differs"),
+        ([0.2], {}, "differs"),
+    ],
+)
+def test_a_verdict_compares_our_interval_with_the_reported_range(values, row, expected):
+    expectations = [{"condition": "c", "holds": False}]
+    record = Result("e", "paper", {}, {"c": summarize(values)}, {}, 0.0, expectations, {})
+    assert verdict(record, {"condition": "c", **row}) == expected
