@@ -65,7 +65,7 @@ def _row(folder: Path, row: dict[str, Any]) -> str:
     record = Result.load(folder, arrays=False)
     ours = record.conditions[row["condition"]]
     interval = f" ± {ours.ci95:.3f}" if ours.ci95 is not None else ""
-    here = f"[{ours.mean:.3f}{interval}](../figures/{folder.name}), {ours.n} seeds"
+    here = f"[{ours.mean:.3f}{interval}](../figures/{folder.name}), n = {ours.n}"
     return f"| {row['text']} | {row['reported']} | {here} | {verdict(record, row)} |"
 
 
