@@ -10,7 +10,7 @@ EXPERIMENTS = {
     "init_distance": "How close two initialisations must be for transfer, by layer, beside the theorem's sigma*",
     "shared_parts": "Which layers a student must share with its teacher, and which of them must be free to move",
     "ablations": "Figure 10 with one choice changed at a time: which does the phenomenon depend on?",
-    "behavioural_cloning": "A student from another start is matched to the reference first: transfer returns",
+    "behavioural_cloning": "A student from another start is matched to the reference first: does transfer return?",
     "linearised": "Over width, the student's path under the first-order (NTK) model, beside the real one: SGD and Adam",
     "predictors": "What predicts transfer: one-step quantities and representations against accuracy, by rank",
     "sampled_labels": "The student sees only samples from the teacher's softmax, and only those that pass a filter",
