@@ -19,8 +19,8 @@ from rich.table import Table
 
 from benchmarks.record import load_now, publish, read_options
 from benchmarks.report import show, spread
+from benchmarks.runs import require_positive
 from sublim_theory import losses, models, results, trees
-from sublim_theory.cli import UsageError
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import EPSILONS, student_update, teacher_update, verify
 
@@ -58,9 +58,7 @@ class Options:
         Raises:
             SublimError: naming the option and what it may be.
         """
-        for name in ("inputs", "features", "batch_size", "repeats"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        require_positive(self, "inputs", "features", "batch_size", "repeats")
 
 
 PRESETS = {

@@ -73,8 +73,7 @@ class Config(Distillation):
             raise ValueError(f"pairs cannot exceed the {self.noise_images} noise images, got {self.pairs}")
         for name in self.released:
             lookup("released", name, dict.fromkeys(RELEASED))
-        if not self.released or len(set(self.released)) < len(self.released):
-            raise ValueError(f"released must have at least one, each once; got {self.released}")
+        self.require_distinct("released")
         if self.auxiliary < 2:
             raise ValueError("auxiliary must be at least 2: the softmax of one logit is constant")
         if self.loss not in ("kl", "cross_entropy") or self.temperature is not None:

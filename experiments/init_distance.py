@@ -67,9 +67,7 @@ class Config(Distillation):
         for name, known in {"parts": PARTS, "ways": WAYS}.items():
             for value in getattr(self, name):
                 lookup(name.removesuffix("s"), value, dict.fromkeys(known))
-        for name in ("distances", "parts", "ways"):
-            if not getattr(self, name) or len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"{name} must have at least one, each once; got {getattr(self, name)}")
+        self.require_distinct("distances", "parts", "ways")
         if "hidden" in self.parts and not self.hidden:
             raise ValueError("parts cannot have 'hidden' where there is no hidden layer")
 

@@ -49,6 +49,7 @@ from scipy import stats
 
 from experiments.distillation import Distillation, Split, Start, begin, run_config
 from experiments.init_distance import INPUTS, moved, sigma_star_relative
+from experiments.recording import total_times
 from sublim_theory import losses, models, results, theorem, training, trees
 from sublim_theory.ensemble import Arrays, seed_key, stream
 from sublim_theory.protocols import Params, PerExampleLoss, lookup
@@ -114,8 +115,7 @@ class Config(Distillation):
             raise ValueError("hidden must have at least one layer: there is nothing to compare in a linear model")
         for name in self.groups:
             lookup("group", name, changes(self.hidden))
-        if not self.groups or len(set(self.groups)) < len(self.groups):
-            raise ValueError(f"groups must have at least one, each once; got {self.groups}")
+        self.require_distinct("groups")
         for name in ("learning_rates", "init_scales", "noise_scales"):
             low, high = getattr(self, name)
             if not 0 < low < high < float("inf"):
@@ -278,10 +278,9 @@ def run(
         | {f"value/{name}": array for name, array in values.items()}
         | pooled,
     )
-    times = ("compile_seconds", "run_seconds", "resumed_seeds")
     return replace(
         first,
         preset=preset,
         config=asdict(config) | {"groups": list(configs)},
-        provenance=first.provenance | {name: sum(part[name] for part in parts) for name in times},
+        provenance=first.provenance | total_times(parts),
     )

@@ -71,6 +71,22 @@ class Settings:
             )
         lookup("dataset", self.dataset, dict.fromkeys(data.NAMES))
 
+    def require_distinct(self, *names: str) -> None:
+        """Check that these settings have at least one value, each once.
+
+        Raises:
+            ValueError: naming the setting and its value.
+        """
+        for name in names:
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must have at least one, each once; got {values}")
+
+
+def total_times(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The times and resumed seeds of one record that is made of several, from their provenances."""
+    return {name: sum(part[name] for part in parts) for name in ("compile_seconds", "run_seconds", "resumed_seeds")}
+
 
 class Recording:
     """One run of an experiment, from the moment it is made to its record.

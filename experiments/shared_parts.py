@@ -61,8 +61,7 @@ class Config(Distillation):
         super().__post_init__()
         for name in self.groups:
             lookup("group", name, dict.fromkeys(GROUPS))
-        if not self.groups or len(set(self.groups)) < len(self.groups):
-            raise ValueError(f"groups must have at least one, each once; got {self.groups}")
+        self.require_distinct("groups")
         if not self.hidden:
             raise ValueError("hidden must have at least one layer: a linear model shares nothing between its heads")
 

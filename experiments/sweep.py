@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from experiments.recording import total_times
 from sublim_theory.cli import UsageError
 from sublim_theory.protocols import lookup
 from sublim_theory.results import Result
@@ -118,13 +119,12 @@ def run_points(
         for key, array in (measure(dataclasses.replace(config, **change), data_dir) if measure else {}).items()
     }
     runs = [result.provenance for result in results.values()]
-    times = ("compile_seconds", "run_seconds", "resumed_seeds")
     return Result(
         experiment=name,
         preset=preset,
         config=_plain(dataclasses.asdict(config) | {"points": changes}),
         conditions={f"{p}/{key}": value for p, result in results.items() for key, value in result.conditions.items()},
-        provenance=runs[0] | {key: sum(run[key] for run in runs) for key in times},
+        provenance=runs[0] | total_times(runs),
         wall_seconds=sum(result.wall_seconds for result in results.values()),
         expectations=[],
         arrays=measured,
