@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,6 @@ FAULTS = Path(__file__).parent / "faults"
 SEEDS = 24
 OPTIONS = f"--preset smoke --hidden 8 --noise-images 64 --teacher-epochs 1 --student-epochs 1 --seeds {SEEDS}"
 COMMAND = [sys.executable, "-m", "experiments", "fig10", *shlex.split(OPTIONS)]
-
-
-def _listen():
-    """Hear Ctrl-C, which a shell's background jobs, and what they start, ignore."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Runs:
@@ -40,7 +34,7 @@ class Runs:
         if not cold:
             env["JAX_COMPILATION_CACHE_DIR"] = str(self.cache)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*COMMAND, "--out", out], env=env, cwd=ROOT, preexec_fn=_listen, **pipes)
+        return subprocess.Popen([*COMMAND, "--out", out], env=env, cwd=ROOT, **pipes)
 
     def run(self, out, **faults):
         """Until it ends; the completed process."""

@@ -9,6 +9,7 @@ Environment variables, each optional:
 
 import itertools
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def _let_the_clock_jump():
     time.time_ns = lambda: int(time.time() * 1e9)
 
 
+# A shell's background jobs, and what they start, ignore Ctrl-C; a process under test is to hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if "FAULT_SIGNAL" in os.environ:
     _signal_at_a_rename(*os.environ["FAULT_SIGNAL"].split(":"))
 if "FAULT_CLOCK" in os.environ:
