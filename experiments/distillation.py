@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 import jax
+import tyro
 from numpy.typing import ArrayLike
 from optax import GradientTransformation
 
@@ -75,7 +76,7 @@ class Distillation(Settings):
     """What students minimise: kl, cross_entropy, squared_error or huber."""
     temperature: float | None = None
     """Softmax temperature of kl and cross_entropy; 1 unless given."""
-    matmul_precision: str = "highest"
+    matmul_precision: Annotated[str, tyro.conf.arg(aliases=["--precision"])] = "highest"
     """Of every matrix product, for hardware that offers a choice: highest or default."""
 
     def __post_init__(self) -> None:

@@ -13,8 +13,9 @@ from scipy import special
 
 from experiments import distillation, fig10
 from experiments.distillation import Split
-from experiments.fig10 import Config
+from experiments.fig10 import PRESETS, Config
 from sublim_theory import noise, training
+from sublim_theory.cli import parse
 from sublim_theory.ensemble import seed_key, stream
 
 # Tiny, and run without jit, so that the arguments of every call can be looked at.
@@ -306,6 +307,12 @@ def test_no_stream_of_a_seed_serves_twice(seen):
 def test_a_wrong_setting_is_named_before_anything_runs(settings, message):
     with pytest.raises(ValueError, match=message):
         Config(**settings)
+
+
+@pytest.mark.parametrize("option", ["--precision", "--matmul-precision"])
+def test_the_precision_of_products_is_an_option_by_both_names(option):
+    config = parse(Config, [option, "default"], prog="test", default=PRESETS["smoke"])
+    assert config.matmul_precision == "default"
 
 
 def test_the_last_seed_that_leaves_room_for_the_next_is_allowed():
