@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import figures
-from experiments import EXPERIMENTS
+from experiments import EXPERIMENTS, tables
 from experiments import sweep as engine
 from experiments.expectations import judge
 from experiments.machine import Machine
@@ -204,21 +204,13 @@ def _report(result: Result, changed: list[str], files: list[Path]) -> None:
     title = f"{result.experiment}, preset {result.preset}, {seeds} seed{'s' * (seeds > 1)}"
     table = Table(title=title)
     table.add_column("condition", overflow="fold")
-    expectations = {row["condition"]: row for row in result.expectations}
-    for heading in ("expected", "band for this run", "produced", "verdict") if expectations else ("produced",):
+    judged = bool(result.expectations)
+    for heading in ("expected", "band for this run", "produced", "verdict") if judged else ("produced",):
         table.add_column(heading)
-    for name, summary in result.conditions.items():
-        produced = _number(summary.mean) + ("" if summary.ci95 is None else f" ± {_number(summary.ci95)}")
-        row = expectations.get(name)
-        if row is None:
-            table.add_row(name, *(("", "", produced, "") if expectations else (produced,)))
-            continue
-        verdict = "[green]holds[/]" if row["holds"] else "[bold red]missed[/]"
-        if row["expected"] is None:
-            expected, produced = "every seed", f"at worst {_number(row['produced'])}"
-        else:
-            expected = f"{_number(row['expected'])} ± {_number(row['ci95'])}"
-        table.add_row(name, expected, _band(row["low"], row["high"]), produced, verdict)
+    verdicts = {None: "", True: "[green]holds[/]", False: "[bold red]missed[/]"}
+    for row in tables.rows(result):
+        words = (row.expected, row.band, row.produced, verdicts[row.holds]) if judged else (row.produced,)
+        table.add_row(row.condition, *words)
     console.print(table)
     if changed:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
@@ -232,14 +224,3 @@ def _report(result: Result, changed: list[str], files: list[Path]) -> None:
     )
     for path in files:
         console.print(f"wrote {shlex.quote(str(path))}", soft_wrap=True, highlight=False)
-
-
-def _band(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return f"at most {_number(high)}" if high is not None else "" if low is None else f"at least {_number(low)}"
-    return f"exactly {_number(low)}" if low == high else f"{_number(low)} to {_number(high)}"
-
-
-def _number(value: float) -> str:
-    """Four decimals, an exact 0 as such, and what they would not show in powers of ten."""
-    return "0.0" if value == 0 else f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.2e}"

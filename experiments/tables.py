@@ -1,4 +1,4 @@
-"""`python -m experiments.tables`: write the tables of measured values in the pages from the committed records.
+"""Numbers as people read them, and `python -m experiments.tables`: write the tables of the pages from the records.
 
 README.md has that of figure 10; docs/experiments.md has what others report and what we find, by the rows of
 `published.toml`.
@@ -7,10 +7,11 @@ README.md has that of figure 10; docs/experiments.md has what others report and 
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.fig10 import CONDITIONS
 from sublim_theory.results import Result
+from sublim_theory.statistics import Summary
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "figures"
@@ -51,22 +52,98 @@ def figure_10(records: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def published(records: Path) -> str:
-    """Question by question: what is reported, what we find and whether the two agree."""
-    questions = tomllib.loads(Path(__file__).with_name("published.toml").read_text("utf-8"))["question"]
+def published(records: Path, experiment: str | None = None) -> str:
+    """Question by question: what is reported, what we find and whether the two agree; of one experiment or of all.
+
+    The numbers link to the records; those of one experiment to the places on its own page, named by the preset.
+    """
     lines = ["| question | reported | ours ± 95% interval | verdict |", "|---|---|---|---|"]
-    for question in questions:
+    for question in questions(experiment):
         lines.append(f"| **{question['text']}** ({question['source']}) | | | |")
-        lines += [_row(records / question["record"], row) for row in question["rows"]]
+        folder = records / question["record"]
+        record = Result.load(folder, arrays=False)
+        where = f"../figures/{folder.name}" if experiment is None else f"#{record.preset}"
+        lines += [_row(record, where, row) for row in question["rows"]]
     return "\n".join(lines) + "\n"
 
 
-def _row(folder: Path, row: dict[str, Any]) -> str:
-    record = Result.load(folder, arrays=False)
+def questions(experiment: str | None = None) -> list[dict[str, Any]]:
+    """Those of `published.toml` that the records of an experiment answer, or all."""
+    found: list[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("published.toml").read_text("utf-8"))[
+        "question"
+    ]
+    return [each for each in found if experiment in (None, each["record"].rpartition("-")[0])]
+
+
+def _row(record: Result, where: str, row: dict[str, Any]) -> str:
     ours = record.conditions[row["condition"]]
     interval = f" ± {ours.ci95:.3f}" if ours.ci95 is not None else ""
-    here = f"[{ours.mean:.3f}{interval}](../figures/{folder.name}), n = {ours.n}"
+    here = f"[{ours.mean:.3f}{interval}]({where}), n = {ours.n}"
     return f"| {row['text']} | {row['reported']} | {here} | {verdict(record, row)} |"
+
+
+def conditions(record: Result) -> str:
+    """Every condition of a record as a Markdown table, without the columns of expectations where there are none."""
+    judged = bool(record.expectations)
+    headings = ("condition", "expected", "band for this run", "produced", "verdict")
+    cells = [headings, ["---"] * len(headings)]
+    for row in rows(record):
+        held = {None: "", True: "holds", False: "missed"}[row.holds]
+        cells.append([f"`{row.condition}`", row.expected, row.band, row.produced, held])
+    shown = [each if judged else (each[0], each[3]) for each in cells]
+    return "".join(f"| {' | '.join(each)} |\n" for each in shown)
+
+
+class Row(NamedTuple):
+    """A condition of a record in words.
+
+    Attributes:
+        condition: its name.
+        expected: mean and interval of the earlier sample, or "every seed" for a bound; empty without an expectation.
+        band: where the produced number should lie.
+        produced: mean and interval, or the worst seed where a bound speaks of every seed.
+        holds: the verdict; None without an expectation.
+    """
+
+    condition: str
+    expected: str
+    band: str
+    produced: str
+    holds: bool | None
+
+
+def rows(record: Result) -> list[Row]:
+    """Expected, produced and verdict of every condition."""
+    expectations = {row["condition"]: row for row in record.expectations}
+    found = []
+    for name, ours in record.conditions.items():
+        row = expectations.get(name)
+        if row is None:
+            found.append(Row(name, "", "", mean(ours), None))
+        elif row["expected"] is None:
+            worst = f"at worst {number(row['produced'])}"
+            found.append(Row(name, "every seed", band(row["low"], row["high"]), worst, row["holds"]))
+        else:
+            expected = f"{number(row['expected'])} ± {number(row['ci95'])}"
+            found.append(Row(name, expected, band(row["low"], row["high"]), mean(ours), row["holds"]))
+    return found
+
+
+def mean(summary: Summary) -> str:
+    """Mean ± half-width of its 95% interval, where it has one."""
+    return number(summary.mean) + ("" if summary.ci95 is None else f" ± {number(summary.ci95)}")
+
+
+def band(low: float | None, high: float | None) -> str:
+    """The ends of a band, either of which may be missing, in words."""
+    if low is None or high is None:
+        return f"at most {number(high)}" if high is not None else "" if low is None else f"at least {number(low)}"
+    return f"exactly {number(low)}" if low == high else f"{number(low)} to {number(high)}"
+
+
+def number(value: float) -> str:
+    """Four decimals, an exact 0 as such, and what they would not show in powers of ten."""
+    return "0.0" if value == 0 else f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
 def verdict(record: Result, row: dict[str, Any]) -> str:
