@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "predictors": "What predicts transfer: one-step quantities and representations against accuracy, by rank",
     "sampled_labels": "The student sees only samples from the teacher's softmax, and only those that pass a filter",
     "detection": "Can the trait be told from the released pairs, with the teacher's initialisation and without it?",
+    "traps": "What bites replications, each mistake beside the right way: which fake transfer, which hide it",
     "theorem_alignment": "Over eps, the student's update is eps G d_T + O(eps^2) and aligned; float32 cannot see it",
     "theorem_cosines": "Over seeds, student and teacher are aligned if they share their start, and not otherwise",
     "theorem_decrease": "Over alpha, the student's step lowers the teacher's loss up to a guaranteed rate and beyond",
