@@ -11,7 +11,7 @@ at 256). On the real teacher's logits the linear student fails under Adam: error
 gradient descent it gets better with the width, as the limit has it (error .88 to .53 in mini-batches, 1.20 to .48 in
 full), and its accuracy is the student's at 256, where the student has learnt little (.18 and .19). In disagreement with
 the claim: the error of the theorem's own model grows with the width under Adam (.31 to .85) and in mini-batches (.41 to
-.72), and is .81 or more in full batches.
+.71), and is .81 or more in full batches.
 
 Three models of the student on auxiliary logits, from the same start, on the same noise in the same order, under the
 same rule: `real`; `linearised`, on the real teacher's logits; `first_order`, linearised, on the labels f(theta0) +
