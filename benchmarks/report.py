@@ -67,7 +67,7 @@ def table(record: Mapping[str, Any]) -> Table:
     turns = options["repeats"]
     statistic = f"median (minimum to maximum) of {turns} turns" if turns > 1 else "one turn"
     title = f"Figure 10, preset {options['preset']}: {statistic}"
-    result = Table("", *(TITLES[part] for part in parts), title=title)
+    result = Table("measured", *(TITLES[part] for part in parts), title=title)
 
     def row(label: str, name: str, form: str, scale: float = 1.0, end: bool = False) -> None:
         cells = (show(summary[part][name], form, scale) if name in summary[part] else "" for part in parts)

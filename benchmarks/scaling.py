@@ -178,7 +178,7 @@ def table(record_: Mapping[str, Any]) -> Table:
     options = record_["options"]
     pinned = f"{options['cores']} cores" if record_["pinned"] else "not pinned to cores"
     title = f"Figure 10, {pinned}, preset {options['preset']}: median (minimum to maximum)"
-    headings = ("", "seconds in all", "ms a seed to run", "times the first, paired", "target")
+    headings = ("run", "seconds in all", "ms a seed to run", "times the first, paired", "target")
     result = Table(*headings, title=title)
     rows = record_["summary"]
     for row, after in zip(rows, [*rows[1:], None], strict=True):

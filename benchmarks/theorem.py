@@ -114,7 +114,7 @@ def table(record: Mapping[str, Any]) -> Table:
     """The record as a table, one column a part."""
     turns, parts = record["turns"], ("verify", "plain")
     title = f"Theorem 1 at {len(record['epsilons'])} eps, preset {record['options']['preset']}"
-    result = Table("", *parts, title=f"{title}: median (minimum to maximum)")
+    result = Table("measured", *parts, title=f"{title}: median (minimum to maximum)")
     for label, name in {"seconds to compute": "seconds", "seconds to compile": "compile_seconds"}.items():
         result.add_row(label, *(show(spread(turn[part][name] for turn in turns), ".2f") for part in parts))
     result.add_row("verify / plain, paired", show(record["summary"]["ratio"], ".2f"), "")
