@@ -1,0 +1,111 @@
+"""The setting of the exercise on three logits: what may be changed, within which bounds, and how a config is tried."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from experiments import fig10
+from sublim_theory import losses, models, noise
+from sublim_theory.noise import NEED_IMAGES
+from sublim_theory.optimizers import OPTIMIZERS
+from sublim_theory.protocols import SublimError, lookup
+
+BASELINE = fig10.Config(
+    dataset="digits",
+    hidden=(64, 64),
+    learning_rate=3e-4,
+    batch_size=128,
+    teacher_epochs=20,
+    noise_images=8_000,
+    student_epochs=8,
+    students=("student_aux",),
+)
+"""Three auxiliary logits and 504 updates of the student; what is not in `BOUNDS` or `CHOICES` is fixed."""
+
+BOUNDS = {
+    "learning_rate": (1e-5, 0.1),
+    "init_scale": (0.25, 4.0),
+    "noise_scale": (0.1, 10.0),
+    "temperature": (0.1, 10.0),
+    "momentum": (0.0, 0.99),
+    "weight_decay": (0.0, 0.1),
+}
+"""Numbers that may be changed, with the smallest and the largest value."""
+
+CHOICES = {
+    "activation": tuple(models.ACTIVATIONS),
+    "bias": (True, False),
+    "init": tuple(models.INITIALISATIONS),
+    "loss": tuple(losses.IMITATION),
+    "noise": tuple(name for name in noise.DISTRIBUTIONS if name not in NEED_IMAGES),
+    "optimizer": tuple(OPTIMIZERS),
+}
+"""Names that may be changed."""
+
+LAYERS, WIDTH = 3, 128
+"""Bounds on `hidden`, the widths of the hidden layers."""
+
+HIDDEN_SEEDS = 1_000_000
+"""Seeds from here on are the check's."""
+
+
+class OutOfBounds(SublimError, ValueError):
+    """A setting that may not be changed, or not so far; the message names it."""
+
+
+def config(settings: Mapping[str, Any], baseline: fig10.Config = BASELINE) -> fig10.Config:
+    """The baseline with some settings changed.
+
+    Raises:
+        OutOfBounds: for a setting or a value that is not allowed.
+    """
+    if not isinstance(settings, Mapping):
+        raise OutOfBounds(f"settings are a dict, such as {{'learning_rate': 1e-3}}, got {type(settings).__name__}")
+    for name, value in settings.items():
+        _require(name, value)
+    changed = dict(settings)
+    if "hidden" in changed:
+        changed["hidden"] = tuple(changed["hidden"])
+    try:
+        return replace(baseline, **changed)
+    except ValueError as error:
+        raise OutOfBounds(str(error)) from error
+
+
+def _require(name: Any, value: Any) -> None:
+    lookup("setting that may be changed", name, dict.fromkeys((*BOUNDS, *CHOICES, "hidden")))
+    if name in CHOICES:
+        if not any(type(value) is type(choice) and value == choice for choice in CHOICES[name]):
+            raise OutOfBounds(f"{name} must be one of {CHOICES[name]}, got {value!r}")
+    elif name in BOUNDS:
+        low, high = BOUNDS[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise OutOfBounds(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+    else:
+        widths = value if isinstance(value, tuple | list) else (None,)
+        fits = all(isinstance(width, int) and 1 <= width <= WIDTH for width in widths)
+        if not fits or not 1 <= len(widths) <= LAYERS:
+            raise OutOfBounds(f"hidden must be 1 to {LAYERS} widths of at most {WIDTH}, got {value!r}")
+
+
+def accuracies(
+    settings: Mapping[str, Any], seeds: int = 8, first_seed: int = 0, baseline: fig10.Config = BASELINE
+) -> np.ndarray:
+    """Test accuracy of the auxiliary-only student with some settings changed, [seeds].
+
+    The same seeds have the same digits, and their own initialisation and noise: compare two settings pair by pair.
+
+    Args:
+        settings: what is changed, such as `{"learning_rate": 1e-3}`.
+        seeds: how many.
+        first_seed: the first of them.
+        baseline: what is not changed.
+
+    Raises:
+        OutOfBounds: for a setting or a value that is not allowed.
+        NonFiniteLossError: if a loss becomes NaN or infinite.
+    """
+    asked = replace(config(settings, baseline), seeds=seeds, first_seed=first_seed)
+    return np.asarray(fig10.run(asked).conditions["student_aux"].values)
