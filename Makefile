@@ -5,18 +5,19 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 
 define FINGERPRINT
 import hashlib, pathlib, sys
 if sys.version_info < (3, 11):
     sys.exit("this needs Python 3.11 or newer, found " + sys.version.split()[0] + "; try: make PYTHON=python3.12")
-inputs = [pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+inputs = [pathlib.Path(name).read_bytes() for name in ("pyproject.toml", sys.argv[1])]
 print(hashlib.sha256(repr((sys.version, inputs)).encode()).hexdigest()[:16])
 endef
 export FINGERPRINT
 
-.PHONY: reproduce test lint environment clean
+.PHONY: reproduce test lint docs environment clean
 
 reproduce: environment ## run the main job on the embedded digits
 	$(BIN)/python -m experiments fig10 --preset default --out $(OUT)
@@ -30,14 +31,17 @@ lint: environment ## style, types and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: environment ## build the documentation site, warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir "$(abspath $(OUT))/site"
+
 environment:
-	@fingerprint=$$($(PYTHON) -c "$$FINGERPRINT") && \
+	@fingerprint=$$($(PYTHON) -c "$$FINGERPRINT" "$(CONSTRAINTS)") && \
 	if [ ! -e "$(VENV)/.built-$$fingerprint" ]; then \
 		echo "building the environment in $(VENV) (a minute or two)" && \
 		rm -rf "$(VENV)" && \
 		$(PYTHON) -m venv "$(VENV)" && \
 		"$(BIN)/python" -m pip install -qq --disable-pip-version-check \
-			--constraint constraints.txt --editable '.[dev]' && \
+			--constraint $(CONSTRAINTS) --editable '.[dev]' && \
 		touch "$(VENV)/.built-$$fingerprint"; \
 	fi
 

@@ -1,6 +1,9 @@
-"""The documentation: every file that it links to exists, and every name of the library that it mentions does."""
+"""The documentation: links lead somewhere, names exist, code blocks run, and tables are those of the records."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,20 +15,47 @@ from sublim_theory.statistics import summarize
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
+BLOCKS = [
+    (page, kind, text)
+    for page in PAGES
+    for kind, text in re.findall(r"^```(\w+)\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
-    assert links
     missing = [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
     assert missing == []
 
 
+@pytest.mark.parametrize("code", [pytest.param(text, id=page.stem) for page, kind, text in BLOCKS if kind == "python"])
+def test_python_blocks_run(code, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "a page", "exec"), {})
+    assert capsys.readouterr().out or ".require()" in code, "a block shows something, or would raise"
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=page.stem) for page, kind, text in BLOCKS if kind == "bash"])
+def test_commands_run_in_the_order_of_the_page(text, tmp_path):
+    """Each ends with status 0, or with the one that a comment at its end tells: `# status 1`."""
+    for line in text.splitlines():
+        command, _, comment = line.partition("  #")
+        told = re.search(r"status (\d)", comment)
+        words = shlex.split(command)
+        words[0] = str(Path(sys.executable).parent / words[0])
+        run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert run.returncode == (int(told[1]) if told else 0), f"{line}\n{run.stdout}{run.stderr}"
+        assert "Traceback" not in run.stderr
+
+
 def test_the_twelve_facts_name_code_and_tests_that_exist():
-    rows = re.findall(r"^\| (\d+) \|.*\| (.*) \| \[.*$", (ROOT / "docs/theorem.md").read_text("utf-8"), re.M)
+    page = (ROOT / "docs/theorem.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \|.*\| (.*) \| \[.*$", page, re.M)
     assert [int(number) for number, _ in rows] == list(range(1, 13))
-    for _, code in rows:
+    steps = re.findall(r"Code:\s+\[(.*?)\]", page)
+    assert len(steps) == 7
+    for code in [*steps, *(code for _, code in rows)]:
         names = re.findall(r"`(\w+)`", code)
         assert names
         assert all(hasattr(theorem, name) or name == "exact" for name in names), names

@@ -1,7 +1,11 @@
 """Importing is cheap and changes nothing; what the package promises by name is there."""
 
+import json
 import subprocess
 import sys
+import sysconfig
+import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +36,37 @@ def test_public_submodules_are_there_and_others_are_refused_with_their_names():
     assert set(sublim_theory.__all__) <= set(dir(sublim_theory))
     with pytest.raises(AttributeError, match=r"no attribute 'modles'; it has .*models"):
         sublim_theory.modles  # noqa: B018
+
+
+def test_wheel_and_sdist_install_and_verify_in_an_environment_of_their_own(tmp_path):
+    """The wheel is built from the sdist; its dependencies are lent by this environment, the clone is not."""
+    root, made = Path(__file__).parents[1], tmp_path / "made"
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", made, root], check=True, capture_output=True
+    )
+    (wheel,), (sdist,) = made.glob("*.whl"), made.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"README.md", "LICENSE", "experiments/expected.toml", "tests/conftest.py", "docs/index.md"} <= names
+    assert not [name for name in names if name.endswith(("fig10b.png", ".chunk", "arrays.npz"))]
+
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    binaries = tmp_path / "venv" / "bin"
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (packages / "lent.pth").write_text(sysconfig.get_path("purelib"))  # .pth files in there, the clone's, are not read
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", binaries / "python", "install", "-q", "--no-deps", wheel], check=True
+    )
+
+    def run(*words):
+        return subprocess.run(
+            [binaries / words[0], *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert str(packages) in run("python", "-c", "import sublim_theory; print(sublim_theory.__file__)").stdout
+    verified = run("sublim", "verify", "--json")
+    assert verified.returncode == 0, verified.stderr
+    refused = run("sublim", "reproduce", "fig10")
+    assert refused.returncode == 2
+    assert "lives in the repository" in refused.stderr
+    assert json.loads(verified.stdout)

@@ -26,7 +26,8 @@ def test_the_set_up_commands_are_those_of_the_makefile_and_of_ci():
     for command in ("make test", "make reproduce"):
         assert re.search(rf"^{command}$", ci, re.MULTILINE)
         assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE)
-    assert "--constraint constraints.txt --editable" in makefile.replace("\\\n\t\t\t", "")
+    assert "CONSTRAINTS ?= constraints.txt" in makefile
+    assert "--constraint $(CONSTRAINTS) --editable" in makefile.replace("\\\n\t\t\t", "")
 
 
 def test_every_other_command_runs_in_the_order_of_the_page(tmp_path):
