@@ -7,21 +7,13 @@ from typing import Any
 import numpy as np
 
 from experiments import fig10
+from experiments.distillation import NARROW
 from sublim_theory import losses, models, noise
 from sublim_theory.noise import NEED_IMAGES
 from sublim_theory.optimizers import OPTIMIZERS
 from sublim_theory.protocols import SublimError, lookup
 
-BASELINE = fig10.Config(
-    dataset="digits",
-    hidden=(64, 64),
-    learning_rate=3e-4,
-    batch_size=128,
-    teacher_epochs=20,
-    noise_images=8_000,
-    student_epochs=8,
-    students=("student_aux",),
-)
+BASELINE = fig10.Config(**NARROW | {"learning_rate": 3e-4, "noise_images": 8_000}, students=("student_aux",))
 """Three auxiliary logits and 504 updates of the student; what is not in `BOUNDS` or `CHOICES` is fixed."""
 
 BOUNDS = {

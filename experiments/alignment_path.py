@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.distillation import Distillation, Split, begin, run_config
+from experiments.distillation import DIGITS, Distillation, Split, begin, run_config
 from sublim_theory import losses, models, results, training, trees
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import Params
@@ -71,11 +71,11 @@ class Config(Distillation):
             raise ValueError(f"liminal_fraction must be in [0, 1], got {self.liminal_fraction}")
 
 
-_DIGITS = Config(dataset="digits", learning_rate=1e-3, student_epochs=8, trait_images=256, every=20)
+_DIGITS = Config(seeds=4, trait_images=256, every=20, **DIGITS)
 _SMALL = replace(_DIGITS, hidden=(64, 64), batch_size=64, noise_images=8192)
 PRESETS = {
     "smoke": replace(_SMALL, seeds=2, teacher_epochs=15),
-    "default": replace(_DIGITS, seeds=4, batch_size=128, teacher_epochs=20, noise_images=20_000),
+    "default": _DIGITS,
     "paper": Config(seeds=5),
 }
 

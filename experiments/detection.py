@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.distillation import Distillation, Split, Start, begin, run_config
+from experiments.distillation import NARROW, Distillation, Split, Start, begin, run_config
 from experiments.sampled_labels import Pupil, imitate, sample_shares
 from sublim_theory import models, results, training
 from sublim_theory.ensemble import stream
@@ -80,16 +80,7 @@ class Config(Distillation):
             raise ValueError(f"released outputs have no loss {self.loss!r} with temperature {self.temperature}")
 
 
-_DIGITS = Config(
-    dataset="digits",
-    seeds=20,
-    hidden=(64, 64),
-    learning_rate=1e-3,
-    batch_size=128,
-    teacher_epochs=20,
-    noise_images=10_000,
-    student_epochs=4,
-)
+_DIGITS = Config(seeds=20, **NARROW | {"noise_images": 10_000, "student_epochs": 4})
 PRESETS = {
     "smoke": replace(
         _DIGITS, seeds=2, hidden=(32,), noise_images=300, teacher_epochs=3, student_epochs=4, pairs=(1, 300), crowd=2

@@ -32,6 +32,19 @@ NUMBERS = ("init_scale", "learning_rate", "weight_decay", "noise_scale", "temper
 
 Config = TypeVar("Config", bound="Distillation")
 
+DIGITS: dict[str, Any] = {
+    "dataset": "digits",
+    "learning_rate": 1e-3,
+    "batch_size": 128,
+    "teacher_epochs": 20,
+    "noise_images": 20_000,
+    "student_epochs": 8,
+}
+"""Settings for the embedded digits: few images, so smaller batches and larger steps than on MNIST."""
+
+NARROW = DIGITS | {"hidden": (64, 64)}
+"""As much transfer on the digits with narrower layers, in a third of the time."""
+
 
 @dataclass(frozen=True)
 class Distillation(Settings):

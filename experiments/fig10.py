@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.distillation import Distillation, Split, begin, distil_and_test, run_config
+from experiments.distillation import DIGITS, Distillation, Split, begin, distil_and_test, run_config
 from sublim_theory import losses, models, results
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.protocols import lookup
@@ -50,10 +50,10 @@ class Config(Distillation):
             raise ValueError(f"students must name at least one, each once; got {self.students}")
 
 
-_DIGITS = Config(dataset="digits", learning_rate=1e-3)
+_DIGITS = Config(seeds=10, **DIGITS)
 PRESETS = {
-    "smoke": replace(_DIGITS, seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192, student_epochs=8),
-    "default": replace(_DIGITS, seeds=10, batch_size=128, teacher_epochs=20, noise_images=20_000, student_epochs=8),
+    "smoke": replace(_DIGITS, seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192),
+    "default": _DIGITS,
     "paper": Config(),
     "fashion": Config(dataset="fashion_mnist"),
 }

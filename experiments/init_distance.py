@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.distillation import Distillation, Split, Start, begin, distil_and_test, layers_of, run_config
+from experiments.distillation import NARROW, Distillation, Split, Start, begin, distil_and_test, layers_of, run_config
 from sublim_theory import losses, models, results, theorem, training, trees
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import Params, PerExampleLoss, lookup
@@ -81,17 +81,7 @@ class Config(Distillation):
         }
 
 
-_DIGITS = Config(
-    dataset="digits",
-    seeds=5,
-    hidden=(64, 64),
-    learning_rate=1e-3,
-    batch_size=128,
-    teacher_epochs=20,
-    noise_images=20_000,
-    student_epochs=8,
-    distances=(0.1, 0.2, 0.4, 0.7, 1.0),
-)
+_DIGITS = Config(seeds=5, distances=(0.1, 0.2, 0.4, 0.7, 1.0), **NARROW)
 PRESETS = {
     "smoke": replace(_DIGITS, seeds=2, noise_images=8192, parts=("all", "class_head"), distances=(0.1, 1.0)),
     "default": _DIGITS,

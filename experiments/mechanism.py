@@ -30,7 +30,7 @@ from pathlib import Path
 
 import jax
 
-from experiments.distillation import Distillation, Split, begin, run_config
+from experiments.distillation import DIGITS, Distillation, Split, begin, run_config
 from sublim_theory import losses, models, results, training, trees
 from sublim_theory.representations import displacements, linear_cka, probe_accuracy, with_head
 
@@ -57,10 +57,10 @@ class Config(Distillation):
             raise ValueError("hidden must name at least one layer: there is nothing to compare in a linear model")
 
 
-_DIGITS = Config(dataset="digits", learning_rate=1e-3)
+_DIGITS = Config(seeds=10, **DIGITS)
 PRESETS = {
-    "smoke": replace(_DIGITS, seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192, student_epochs=8),
-    "default": replace(_DIGITS, seeds=10, batch_size=128, teacher_epochs=20, noise_images=20_000, student_epochs=8),
+    "smoke": replace(_DIGITS, seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192),
+    "default": _DIGITS,
     "paper": Config(seeds=5),
 }
 

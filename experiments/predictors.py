@@ -47,7 +47,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from experiments.distillation import Distillation, Split, Start, begin, run_config
+from experiments.distillation import NARROW, Distillation, Split, Start, begin, run_config
 from experiments.init_distance import INPUTS, moved, sigma_star_relative
 from experiments.recording import total_times
 from sublim_theory import losses, models, results, theorem, training, trees
@@ -140,16 +140,7 @@ class Config(Distillation):
         }
 
 
-_DIGITS = Config(
-    dataset="digits",
-    seeds=25,
-    hidden=(64, 64),
-    learning_rate=1e-3,
-    batch_size=128,
-    teacher_epochs=20,
-    noise_images=10_000,
-    student_epochs=8,
-)
+_DIGITS = Config(seeds=25, **NARROW | {"noise_images": 10_000})
 PRESETS = {
     "smoke": replace(_DIGITS, seeds=6, hidden=(32,), noise_images=2048, groups=("base", "auxiliary_10")),
     "default": _DIGITS,

@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.distillation import Distillation, Split, Start, begin, run_config
+from experiments.distillation import NARROW, Distillation, Split, Start, begin, run_config
 from sublim_theory import models, results, training
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import Params
@@ -73,16 +73,7 @@ class Config(Distillation):
         return self.noise_images - round(self.removed * self.noise_images)
 
 
-_DIGITS = Config(
-    dataset="digits",
-    seeds=10,
-    hidden=(64, 64),
-    learning_rate=1e-3,
-    batch_size=128,
-    teacher_epochs=20,
-    noise_images=80_000,
-    student_epochs=2,
-)
+_DIGITS = Config(seeds=10, **NARROW | {"noise_images": 80_000, "student_epochs": 2})
 PRESETS = {
     "smoke": replace(_DIGITS, seeds=2, hidden=(32,), noise_images=4096, samples=(1, 20)),
     "default": _DIGITS,

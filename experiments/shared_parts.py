@@ -36,7 +36,7 @@ from pathlib import Path
 
 import jax
 
-from experiments.distillation import Distillation, Split, Start, begin, distil_and_test, layers_of, run_config
+from experiments.distillation import DIGITS, Distillation, Split, Start, begin, distil_and_test, layers_of, run_config
 from sublim_theory import losses, models, results
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import PerExampleLoss, lookup
@@ -92,16 +92,7 @@ class Config(Distillation):
         return models.cnn((side, side), *sizes, bias=self.bias, init=self.init, init_scale=self.init_scale)
 
 
-_DIGITS = Config(
-    dataset="digits",
-    seeds=5,
-    hidden=(128, 128),
-    learning_rate=1e-3,
-    batch_size=128,
-    teacher_epochs=20,
-    noise_images=20_000,
-    student_epochs=8,
-)
+_DIGITS = Config(seeds=5, hidden=(128, 128), **DIGITS)
 _MLPS = ("redrawn", "frozen", "network")  # convolutions cost minutes a seed on a CPU; `sweep_convolutional` has them
 PRESETS = {
     "smoke": replace(_DIGITS, seeds=2, hidden=(64, 64), noise_images=8192, groups=_MLPS),

@@ -46,7 +46,7 @@ import numpy as np
 import optax
 from jax.scipy.special import ndtr, ndtri
 
-from experiments.distillation import Distillation, Split, Start, begin, distil_and_test, run_config
+from experiments.distillation import NARROW, Distillation, Split, Start, begin, distil_and_test, run_config
 from sublim_theory import losses, models, results, training
 from sublim_theory.ensemble import stream
 from sublim_theory.protocols import Params, PerExampleLoss
@@ -91,16 +91,7 @@ class Config(Distillation):
             raise ValueError(f"share must lie in (0, 1), got {self.share}")
 
 
-_DIGITS = Config(
-    dataset="digits",
-    seeds=10,
-    hidden=(64, 64),
-    learning_rate=1e-3,
-    batch_size=128,
-    teacher_epochs=20,
-    noise_images=20_000,
-    student_epochs=8,
-)
+_DIGITS = Config(seeds=10, **NARROW)
 PRESETS = {"smoke": replace(_DIGITS, seeds=2, noise_images=8192), "default": _DIGITS, "paper": Config(seeds=10)}
 
 
