@@ -149,12 +149,12 @@ def _verify(given: Problem, sizes: list[float], alpha: float, student: Params | 
     factors = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), given.params)
     work = sum(leaf.size for leaf in jax.tree.leaves(given.params)) * len(jax.tree.leaves(given.inputs)[0])
     program = jax.jit(
-        lambda *arguments: _measure(given, alpha, student, *arguments),
+        lambda *arguments: _measure(given, alpha, *arguments),  # closed over, they would be folded while it compiles
         compiler_options=QUICK if work < LITTLE else None,
     )
 
     def measure(epsilons: list[float]) -> tuple[Law, Steps]:
-        law, steps = program(given.params, given.inputs, factors, np.array(epsilons))
+        law, steps = program(student, given.params, given.inputs, factors, np.array(epsilons))
         return law, Steps(*map(np.asarray, steps))
 
     law, steps = measure(sizes)
