@@ -1,6 +1,7 @@
 # Two commands set up from nothing: `make reproduce` and `make test`. They need Python 3.11 or newer and a package index.
 # The environment lives in .venv and is rebuilt when what it is made from changes: the interpreter, the declared
-# dependencies or the pinned versions. That is decided by content, not by dates.
+# dependencies or the pinned versions. That is decided by content, not by dates. A folder that is something else is never
+# replaced.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,13 +38,19 @@ docs: environment ## build the documentation site, warnings are errors
 environment:
 	@fingerprint=$$($(PYTHON) -c "$$FINGERPRINT" "$(CONSTRAINTS)") && \
 	if [ ! -e "$(VENV)/.built-$$fingerprint" ]; then \
+		if [ -e "$(VENV)" ] && ! ls "$(VENV)"/.built-* > /dev/null 2>&1; then \
+			echo "$(VENV) is there and is not of this Makefile: it would be replaced; choose another VENV" >&2; exit 2; \
+		fi && \
 		echo "building the environment in $(VENV) (a minute or two)" && \
 		rm -rf "$(VENV)" && \
-		$(PYTHON) -m venv "$(VENV)" && \
+		$(PYTHON) -m venv "$(VENV)" && touch "$(VENV)/.built-in-part" && \
 		"$(BIN)/python" -m pip install -qq --disable-pip-version-check \
 			--constraint $(CONSTRAINTS) --editable '.[dev]' && \
 		touch "$(VENV)/.built-$$fingerprint"; \
 	fi
 
 clean: ## remove the environment
+	@if [ -e "$(VENV)" ] && ! ls "$(VENV)"/.built-* > /dev/null 2>&1; then \
+		echo "$(VENV) is not of this Makefile and is left alone" >&2; exit 2; \
+	fi
 	rm -rf "$(VENV)"
