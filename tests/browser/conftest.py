@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
+from screens import DESKTOP
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
-PHONE, DESKTOP = (360, 740), (1280, 900)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PHONE
+from screens import PHONE
 
 from experiments import tables
 from experiments.registry import SUMMARIES
