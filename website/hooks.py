@@ -7,6 +7,7 @@ In a page, `{{ mean("RECORD", "CONDITION") }}` becomes that mean with its interv
 import ast
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import sublim_theory
 from experiments import tables
 from sublim_theory.protocols import lookup
 from sublim_theory.results import Result
+from sublim_theory.statistics import Summary
 from website import formulas, interactive, notebooks, records, sources
 
 _CALL = re.compile(r"\{\{ (\w+)(\(.*?\)) \}\}")
@@ -25,6 +27,7 @@ _CALL = re.compile(r"\{\{ (\w+)(\(.*?\)) \}\}")
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages and files that are made from records, sources, notebooks and docstrings."""
+    _conditions.cache_clear()  # of the build before, where MkDocs serves the pages
     made: dict[str, str | bytes | Path] = {**records.pages(), **_api(), **notebooks.pages()}
     made["interactive/weights.json"] = interactive.export()
     written = {file.src_uri: _filled(file.content_string) for file in files.documentation_pages()}
@@ -63,8 +66,12 @@ def _filled(markdown: str) -> str:
 
 
 def _mean(record: str, condition: str) -> str:
-    conditions = Result.load(tables.RECORDS / record, arrays=False).conditions
-    return tables.mean(lookup(f"condition of {record}", condition, conditions))
+    return tables.mean(lookup(f"condition of {record}", condition, _conditions(record)))
+
+
+@cache  # a page is filled in twice, and names a record many times
+def _conditions(record: str) -> dict[str, Summary]:
+    return Result.load(tables.RECORDS / record, arrays=False).conditions
 
 
 def _figure(record: str, stem: str, alt: str) -> str:
