@@ -14,7 +14,7 @@ from experiments import predictors
 from experiments.distillation import Split, Start, begin
 from experiments.init_distance import moved
 from sublim_theory import losses, training
-from sublim_theory.protocols import Params
+from sublim_theory._types import Params
 
 SETTINGS = ("learning_rate", "init_scale", "noise_scale")
 """Those that a configuration draws a factor on."""

@@ -34,12 +34,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.distillation import DIGITS, Distillation, Split, begin, run_config
-from sublim_theory import losses, models, results, training, trees
+from sublim_theory import geometry, losses, models, results, training
+from sublim_theory._types import Params
 from sublim_theory.ensemble import stream
-from sublim_theory.protocols import Params
-from sublim_theory.trajectories import alignment, project_out, project_random
 
 STUDENTS = ("plain", "projected", "two_sided", "random", "liminal")
 
@@ -95,20 +95,22 @@ def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) 
     trait = jax.grad(trait_loss)
 
     def random(params: Params, gradients: Params, now: training.Update) -> Params:
-        return project_random(gradients, trait(params), jax.random.fold_in(directions, now.step))
+        return geometry.project_random(gradients, trait(params), jax.random.fold_in(directions, now.step))
 
     def liminal(params: Params, gradients: Params, now: training.Update) -> Params:
         images, _ = now.batch
         away = jax.grad(lambda p: now.mean(losses.kl_divergence(net.apply(p, images), net.apply(base, images))))
-        return trees.axpy(jnp.where(now.step < penalised, config.liminal_weight, 0.0), away(params), gradients)
+        return optax.tree.add_scale(
+            gradients, jnp.where(now.step < penalised, config.liminal_weight, 0.0), away(params)
+        )
 
-    first, back = trait(base), trees.axpy(-1, teacher, base)  # back: minus the displacement, as gradient to step
+    first, back = trait(base), optax.tree.sub(base, teacher)  # back: minus the displacement, as gradient to step
 
     def measure(params: Params, gradients: Params) -> dict[str, jax.Array]:
         loss, current = jax.value_and_grad(trait_loss)(params)
         found = {"accuracy": training.accuracy(net, params, *test), "trait_loss": loss}
         for name, direction in {"trait": current, "first_trait": first, "displacement": back}.items():
-            whole = alignment(gradients, direction)
+            whole = geometry.alignment(gradients, direction)
             found |= {f"cosine/{name}": whole.cosine, f"dot/{name}": whole.dot}
             found |= {f"cosine/{name}/{layer}": value for layer, value in whole.cosine_by_layer.items()}
             found |= {f"dot/{name}/{layer}": value for layer, value in whole.dot_by_layer.items()}
@@ -126,7 +128,7 @@ def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) 
     )
 
     def project(params: Params, gradients: Params, _: training.Update, *, both_signs: bool) -> Params:
-        return project_out(gradients, trait(params), both_signs=both_signs)
+        return geometry.project_out(gradients, trait(params), both_signs=both_signs)
 
     projections = {"projected": partial(project, both_signs=False), "two_sided": partial(project, both_signs=True)}
     transforms = {"plain": None, **projections, "random": random, "liminal": liminal}

@@ -42,8 +42,9 @@ import numpy as np
 from experiments.distillation import NARROW, Distillation, Split, Start, begin, run_config
 from experiments.sampled_labels import Pupil, imitate, sample_shares
 from sublim_theory import models, results, training
+from sublim_theory._types import Params
 from sublim_theory.ensemble import stream
-from sublim_theory.protocols import Params, lookup
+from sublim_theory.protocols import lookup
 from sublim_theory.representations import with_head
 
 TRAITS = ("true", "shifted")
@@ -125,7 +126,7 @@ def auxiliary_logits(net: models.Network, params: Params, images: jax.Array) -> 
     """Auxiliary logits of the networks `params` [..., one network's shape], [..., images, m]."""
 
     def apply(params: Params) -> jax.Array:
-        return net.auxiliary_logits(net.apply(params, images))
+        return net.apply(params, images)[..., net.auxiliary]
 
     mapped = apply
     for _ in range(params["class_head"]["kernel"].ndim - 2):

@@ -21,11 +21,12 @@ from optax import GradientTransformation
 
 from experiments.recording import Recording, Settings
 from sublim_theory import losses, models, noise, training
+from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.data import Dataset
 from sublim_theory.ensemble import Arrays, seed_key, stream
 from sublim_theory.noise import Sampler
 from sublim_theory.optimizers import optimizer
-from sublim_theory.protocols import Params, PerExampleLoss, lookup
+from sublim_theory.protocols import lookup
 
 NUMBERS = ("init_scale", "learning_rate", "weight_decay", "noise_scale", "temperature")
 """Settings that a compiled program takes as arguments."""

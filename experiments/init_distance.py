@@ -38,9 +38,10 @@ import jax.numpy as jnp
 import optax
 
 from experiments.distillation import NARROW, Distillation, Split, Start, begin, distil_and_test, layers_of, run_config
-from sublim_theory import losses, models, results, theorem, training, trees
+from sublim_theory import geometry, losses, models, results, theorem, training
+from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.ensemble import stream
-from sublim_theory.protocols import Params, PerExampleLoss, lookup
+from sublim_theory.protocols import lookup
 
 WAYS = ("interpolated", "perturbed")
 PARTS = ("all", "hidden", "class_head", "auxiliary_head")
@@ -112,10 +113,10 @@ def sigma_star_relative(
     D is the displacement of the teacher, S the scale of each array of weights in the part and 0 elsewhere: the law of
     `theorem.mismatch` for noise in proportion to S. float32 will do: no small difference is taken.
     """
-    displacement = trees.axpy(-1.0, start.reference, start.teacher.params)
-    law = theorem.first_order(net.apply, start.reference, displacement, start.images[:INPUTS], loss)
+    displacement = optax.tree.sub(start.teacher.params, start.reference)
+    law = theorem.first_order(net.apply, loss, start.reference, displacement, start.images[:INPUTS])
     felt = jax.tree.map(lambda w, g: root_mean_square(w) * g, start.reference, law.product)
-    spread = {part: trees.norm({layer: felt[layer] for layer in layers_of(felt, part)}) for part in parts}
+    spread = {part: geometry.norm({layer: felt[layer] for layer in layers_of(felt, part)}) for part in parts}
     return {part: law.coefficient / spread[part] for part in parts if part != "class_head"}
 
 

@@ -1,7 +1,7 @@
 """Does the first-order (NTK) model predict the student? Its path and its accuracy beside the real one, over width.
 
 Claim: Theorem 1 of arXiv 2507.14805 is a statement to first order about one step. Iterated, it is the path of the
-linearised student f(theta0) + J (theta - theta0) (see `trajectories.linearised`), which the real student should
+linearised student f(theta0) + J (theta - theta0) (see `geometry.linearize`), which the real student should
 follow as long as neither it nor the teacher has gone far, and the better the wider the network.
 
 Found (default, 5 seeds): the predicted parameters serve better than the predicted outputs. Under Adam at width 32 the
@@ -37,13 +37,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from optax import GradientTransformation
+import optax
 
 from experiments.distillation import Distillation, Split, begin, run_config
-from sublim_theory import losses, models, optimizers, results, training, trees
-from sublim_theory.protocols import Params
+from sublim_theory import geometry, losses, models, optimizers, results, training
+from sublim_theory._types import Params
 from sublim_theory.training import Schedule, Student
-from sublim_theory.trajectories import linearised
 
 RULES = ("adam", "sgd", "full_batch")
 PREDICTIONS = ("linearised", "first_order")
@@ -84,7 +83,7 @@ class Config(Distillation):
         if not 0 < self.sgd_learning_rate < float("inf"):
             raise ValueError(f"sgd_learning_rate must be positive and finite, got {self.sgd_learning_rate}")
 
-    def rules(self, width: int) -> dict[str, GradientTransformation]:
+    def rules(self, width: int) -> dict[str, optax.GradientTransformation]:
         """The optimisers of a width, by rule."""
         descent = optimizers.optimizer("sgd", self.sgd_learning_rate / width)
         return {"adam": self.make_optimizer(), "sgd": descent, "full_batch": descent}
@@ -97,6 +96,16 @@ PRESETS = {
     "default": replace(_DIGITS, widths=(32, 64, 128, 256), noise_images=8192, full_batch_images=256),
     "paper": Config(seeds=5),
 }
+
+
+def linearised(net: models.Network, reference: Params) -> models.Network:
+    """The first-order model of a network at `reference`, its `hidden` too: a network like any other, trained like one.
+
+    Its `init` is that of `net`.
+    """
+    return replace(
+        net, apply=geometry.linearize(net.apply, reference), hidden=geometry.linearize(net.hidden, reference)
+    )
 
 
 def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
@@ -127,7 +136,7 @@ def train(
     net: models.Network,
     reference: Params,
     teacher: Params,
-    optimizer: GradientTransformation,
+    optimizer: optax.GradientTransformation,
     images: jax.Array,
     batches: Schedule,
 ) -> training.Fit:
@@ -151,17 +160,17 @@ def compare(
     """What the trained models do, and how near the predictions are to the real student, by quantity and model."""
     linear = linearised(net, reference)
     nets = dict.fromkeys(PREDICTIONS, linear) | {"real": net}
-    moved = {name: trees.axpy(-1, reference, params) for name, params in trained.items()}
+    moved = {name: optax.tree.sub(params, reference) for name, params in trained.items()}
     real = jnp.argmax(net.class_logits(net.apply(trained["real"], data.test_x)), axis=-1)
     found = {("", name): training.accuracy(nets[name], trained[name], data.test_x, data.test_y) for name in MODELS}
     found["agreement", "reference"] = training.accuracy(net, reference, data.test_x, real)
     for name in PREDICTIONS:
-        apart = trees.axpy(-1, moved["real"], moved[name])
+        apart = optax.tree.sub(moved[name], moved["real"])
         found["placed", name] = training.accuracy(net, trained[name], data.test_x, data.test_y)
         found["agreement", name] = training.accuracy(linear, trained[name], data.test_x, real)
-        found["displacement_error", name] = trees.norm(apart) / trees.norm(moved["real"])
-        found["displacement_cosine", name] = trees.cosine(moved[name], moved["real"])
-    sizes = {name: trees.norm(moved[name]) / trees.norm(reference) for name in MODELS}
+        found["displacement_error", name] = geometry.norm(apart) / geometry.norm(moved["real"])
+        found["displacement_cosine", name] = geometry.cosine(moved[name], moved["real"])
+    sizes = {name: geometry.norm(moved[name]) / geometry.norm(reference) for name in MODELS}
     return found | {("displacement_size", name): size for name, size in sizes.items()}
 
 

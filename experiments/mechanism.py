@@ -29,9 +29,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
+import optax
 
 from experiments.distillation import DIGITS, Distillation, Split, begin, run_config
-from sublim_theory import losses, models, results, training, trees
+from sublim_theory import losses, models, results, training
 from sublim_theory.representations import displacements, linear_cka, probe_accuracy, with_head
 
 NETWORKS = ("reference", "teacher", "student_aux", "cross_aux")
@@ -92,10 +93,10 @@ def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) 
         found[f"own_head/{name}"] = training.accuracy(net, with_head(teacher, params), data.test_x, data.test_y)
         for i, (own, teachers) in enumerate(zip(layers[name], layers["teacher"], strict=True)):
             found[f"cka/{name}/hidden_{i}"] = linear_cka(own, teachers)
-    moved = trees.axpy(-1, start.reference, teacher)
+    moved = optax.tree.sub(teacher, start.reference)
     for name, initial in starts.items():
         found[f"loss/{name}"] = students.losses[name]
-        for layer, values in displacements(trees.axpy(-1, initial, students.params[name]), moved).items():
+        for layer, values in displacements(optax.tree.sub(students.params[name], initial), moved).items():
             if layer.startswith("hidden"):
                 found[f"displacement_cosine/{name}/{layer}"] = values.cosine
                 found[f"displacement_size/{name}/{layer}"] = values.size

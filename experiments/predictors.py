@@ -45,14 +45,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from scipy import stats
 
 from experiments.distillation import NARROW, Distillation, Split, Start, begin, run_config
 from experiments.init_distance import INPUTS, moved, sigma_star_relative
 from experiments.recording import total_times
-from sublim_theory import losses, models, results, theorem, training, trees
+from sublim_theory import geometry, losses, models, results, theorem, training
+from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.ensemble import Arrays, seed_key, stream
-from sublim_theory.protocols import Params, PerExampleLoss, lookup
+from sublim_theory.protocols import lookup
 from sublim_theory.representations import displacements, linear_cka, probe_accuracy
 from sublim_theory.statistics import rank_correlation
 
@@ -168,19 +170,19 @@ def before_training(
     config: Config, net: models.Network, start: Start, own: Params, drawn: Mapping[str, Any], loss: PerExampleLoss
 ) -> dict[str, jax.Array]:
     """The predictors `BEFORE`, of a student that starts at `own`. float32 will do: no small difference is taken."""
-    displacement = trees.axpy(-1.0, start.reference, start.teacher.params)
+    displacement = optax.tree.sub(start.teacher.params, start.reference)
     images, optimizer = start.images[:INPUTS], config.make_optimizer()
-    law = theorem.first_order(net.apply, start.reference, displacement, images, loss)
-    update = theorem.student_update(net.apply, own, start.teacher.params, images, loss)
-    step, _ = optimizer.update(trees.scale(-1, update), optimizer.init(own), own)
+    law = theorem.first_order(net.apply, loss, start.reference, displacement, images)
+    update = theorem.imitation_update(net.apply, loss, own, start.teacher.params, images)
+    step, _ = optimizer.update(optax.tree.scale(-1, update), optimizer.init(own), own)
     sigma_star = sigma_star_relative(net, start, loss, ("all",))["all"]
-    coverage = trees.cosine(update, displacement)
+    coverage = geometry.cosine(update, displacement)
     return {
         "coefficient": law.coefficient,
-        "transfer_ratio": law.coefficient / trees.dot(displacement, displacement),
-        "alignment": trees.dot(update, displacement),
+        "transfer_ratio": law.transfer_ratio(),
+        "alignment": optax.tree.vdot(update, displacement),
         "coverage": coverage,
-        "coverage_optimizer": trees.cosine(step, displacement),
+        "coverage_optimizer": geometry.cosine(step, displacement),
         "coverage_times_rate": drawn["learning_rate"] * coverage,
         "sigma_star": sigma_star,
         "mismatch": drawn["distance"] / sigma_star,
@@ -192,15 +194,15 @@ def after_training(
 ) -> dict[str, jax.Array]:
     """The predictors `AFTER` but for the loss, of a student that went from `own` to `student`."""
     last = max(name for name in own if name.startswith("hidden_"))
-    displacement = trees.axpy(-1.0, start.reference, start.teacher.params)
-    went = trees.axpy(-1.0, own, student)
+    displacement = optax.tree.sub(start.teacher.params, start.reference)
+    went = optax.tree.sub(student, own)
     features = net.hidden(student, data.test_x)[-1]
     train_features = net.hidden(student, data.train_x)[-1]
     return {
         "cka": linear_cka(features, net.hidden(start.teacher.params, data.test_x)[-1]),
         "probe": probe_accuracy(train_features, data.train_y, features, data.test_y, net.classes.stop),
         "last_layer_cosine": displacements(went, displacement)[last].cosine,
-        "displacement_cosine": trees.cosine(went, displacement),
+        "displacement_cosine": geometry.cosine(went, displacement),
     }
 
 

@@ -187,14 +187,14 @@ class Recording:
         """The record.
 
         Args:
-            conditions: name -> one value a seed.
+            conditions: name -> one value a seed; a truth value counts as 0 or 1.
             arrays: name -> array, for figures and further analysis.
         """
         return results.Result(
             experiment=self._experiment,
             preset=self._preset,
             config=self._settings,
-            conditions={name: summarize(values) for name, values in conditions.items()},
+            conditions={name: summarize(np.asarray(values, float)) for name, values in conditions.items()},
             provenance=self._origin,
             wall_seconds=time.perf_counter() - self._began,
             expectations=[],

@@ -35,8 +35,8 @@ import optax
 
 from experiments.distillation import NARROW, Distillation, Split, Start, begin, run_config
 from sublim_theory import models, results, training
+from sublim_theory._types import AnyArray, Params
 from sublim_theory.ensemble import stream
-from sublim_theory.protocols import Params
 
 GROUPS = ("samples", "filtered", "thinned", "cross")
 
@@ -107,7 +107,7 @@ class Pupil(NamedTuple):
     labels: jax.Array
 
 
-def sample_shares(key: jax.Array, logits: jax.Array, samples: tuple[int, ...]) -> jax.Array:
+def sample_shares(key: jax.Array, logits: AnyArray, samples: tuple[int, ...]) -> jax.Array:
     """Shares of each logit in the first n samples from the softmax of `logits` [images, m], [samples, images, m]."""
     counts = jnp.array(samples, logits.dtype)[:, None, None]
 

@@ -38,8 +38,9 @@ import jax
 
 from experiments.distillation import DIGITS, Distillation, Split, Start, begin, distil_and_test, layers_of, run_config
 from sublim_theory import losses, models, results
+from sublim_theory._types import PerExampleLoss
 from sublim_theory.ensemble import stream
-from sublim_theory.protocols import PerExampleLoss, lookup
+from sublim_theory.protocols import lookup
 from sublim_theory.training import Student
 
 HEADS = ("class_head", "auxiliary_head")

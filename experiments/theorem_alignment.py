@@ -19,13 +19,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.recording import Recording
-from experiments.theory import Instance, TheoryConfig, initial, instance, law, noise_images, plain_step
-from sublim_theory import losses, results, trees
-from sublim_theory.protocols import Params, PerExampleLoss
-from sublim_theory.theorem import FirstOrder, teacher_update
-from sublim_theory.theorem.updates import student_direction
+from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
+from sublim_theory import geometry, losses, models, results, theorem
+from sublim_theory._types import Params, PerExampleLoss, TeacherLoss
 from sublim_theory.theorem.verify import order_of_remainder
 
 SMALL = 1e-3
@@ -79,49 +78,47 @@ def run_seed(
     found = {}
     start = initial(config.network(features, classes, "relu"), seed)
     inputs = noise_images(config, features, seed)
-    rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), start)
     for activation in config.activations:
         net = config.network(features, classes, activation)
-        here = instance(net, start, inputs, images, labels)
         single = config.network(features, classes, activation, dtype="float32")
-        there = instance(single, rounded, inputs.astype(jnp.float32), images, labels)
+        trait = teacher_loss(net, images, labels)
+        d_teacher = theorem.teacher_update(trait, start)
         for loss in config.losses:
             imitate = losses.on_logits(losses.imitation(loss), net.auxiliary)
-            d_teacher, first = law(here, imitate)
-            found[f"A/{activation}/{loss}"] = first.coefficient
-            for precision, values in _sweep(config.epsilons, here, there, imitate, d_teacher, first).items():
-                found[f"alignment/{activation}/{loss}/{precision}"] = values[0]
-                found[f"remainder/{activation}/{loss}/{precision}"] = values[1]
+            law = theorem.first_order(net.apply, imitate, start, d_teacher, inputs)
+            sizes = jnp.asarray(config.epsilons)
+            exact = theorem.student_steps(net.apply, imitate, trait, start, law, sizes, inputs)
+            found[f"A/{activation}/{loss}"] = law.coefficient
+            found[f"alignment/{activation}/{loss}/float64"] = exact.alignment
+            found[f"remainder/{activation}/{loss}/float64"] = exact.remainder
+            plain = _in_float32(single, imitate, teacher_loss(single, images, labels), start, law, sizes, inputs)
+            for quantity, values in plain.items():
+                found[f"{quantity}/{activation}/{loss}/float32"] = values
     return found
 
 
-def _sweep(
-    epsilons: np.ndarray,
-    here: Instance,
-    single: Instance,
+def _in_float32(
+    net: models.Network,
     imitate: PerExampleLoss,
-    d_teacher: Params,
-    first: FirstOrder,
-) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """`d_S . d_T` and `|d_S - eps G d_T| / |eps G d_T|` at each eps: to all digits, and plainly in float32."""
-    d_single = teacher_update(single.teacher_loss, single.params)
+    trait: TeacherLoss,
+    start: Params,
+    law: theorem.FirstOrder,
+    sizes: jax.Array,
+    inputs: jax.Array,
+) -> dict[str, jax.Array]:
+    """`alignment` and `remainder` [eps] of the plain updates in float32, against the law in float64."""
+    params, x = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (start, inputs))
+    d_teacher = theorem.teacher_update(trait, params)
 
-    def compare(step: Params, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-        rest = trees.norm(trees.axpy(-1.0, first.product, step))
-        return epsilon * trees.dot(step, d_teacher), rest / trees.norm(first.product)
+    def at(epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
+        teacher = optax.tree.add_scale(params, epsilon.astype(jnp.float32), d_teacher)
+        update = theorem.imitation_update(net.apply, imitate, params, teacher, x)
+        step = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) / epsilon, update)
+        rest = geometry.norm(optax.tree.sub(step, law.product)) / geometry.norm(law.product)
+        return epsilon * optax.tree.vdot(step, law.direction), rest
 
-    def exact(epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return compare(
-            student_direction(here.f, here.params, d_teacher, epsilon, here.inputs, imitate, velocity=first.velocity),
-            epsilon,
-        )
-
-    def plain(epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-        step = plain_step(single, imitate, d_single, epsilon.astype(jnp.float32))
-        return compare(jax.tree.map(lambda leaf: leaf.astype(jnp.float64) / epsilon, step), epsilon)
-
-    sizes = jnp.asarray(epsilons)
-    return {"float64": jax.lax.map(exact, sizes), "float32": jax.lax.map(plain, sizes)}
+    alignment, remainder = jax.lax.map(at, sizes)
+    return {"alignment": alignment, "remainder": remainder}
 
 
 def run(

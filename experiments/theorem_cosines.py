@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import optax
 
 from experiments.recording import Recording
-from experiments.theory import TheoryConfig, initial, instance, law, noise_images, plain_step
-from sublim_theory import losses, results, trees
-from sublim_theory.theorem.updates import student_direction
+from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
+from sublim_theory import geometry, losses, results, theorem
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,17 @@ def run_seed(
     start, elsewhere = (initial(config.network(features, classes, "relu"), seed + i) for i in (0, 1))
     for activation in config.activations:
         net = config.network(features, classes, activation)
-        here = instance(net, start, inputs, images, labels)
         imitate = losses.on_logits(losses.imitation(config.loss), net.auxiliary)
-        d_teacher, first = law(here, imitate)
-        shared = student_direction(here.f, start, d_teacher, config.epsilon, inputs, imitate, velocity=first.velocity)
-        other, untrained = (plain_step(here, imitate, d_teacher, size, elsewhere) for size in (config.epsilon, 0.0))
-        found[f"shared/{activation}"] = trees.cosine(shared, d_teacher)
-        found[f"other/{activation}"] = trees.cosine(other, d_teacher)
-        found[f"trait_in_other/{activation}"] = 1 - trees.cosine(other, untrained)
+        d_teacher = theorem.teacher_update(teacher_loss(net, images, labels), start)
+        trained = optax.tree.add_scale(start, config.epsilon, d_teacher)
+        shared = theorem.student_update(net.apply, imitate, start, d_teacher, config.epsilon, inputs)
+        other, untrained = (
+            theorem.imitation_update(net.apply, imitate, elsewhere, labels_from, inputs)
+            for labels_from in (trained, start)
+        )
+        found[f"shared/{activation}"] = geometry.cosine(shared, d_teacher)
+        found[f"other/{activation}"] = geometry.cosine(other, d_teacher)
+        found[f"trait_in_other/{activation}"] = 1 - geometry.cosine(other, untrained)
     return found
 
 

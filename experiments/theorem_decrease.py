@@ -21,13 +21,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.recording import Recording
-from experiments.theory import Instance, TheoryConfig, initial, instance, law, noise_images
-from sublim_theory import losses, results, trees
-from sublim_theory.protocols import Params
-from sublim_theory.theorem import Problem, TheoremViolation, guaranteed_alpha
-from sublim_theory.theorem.updates import change_along, student_direction
+from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
+from sublim_theory import results, theorem
+from sublim_theory._types import Params
 
 MODELS = ("network", "linear")
 RATIOS = np.geomspace(1e-3, 1e3, 121)
@@ -71,31 +70,27 @@ def run_seed(config: Config, classes: int, seed: int, images: Any, labels: Any) 
         "linear": (linear, linear.all_logits, _curvature_of_cross_entropy(images)),
     }
     for name, (net, logits, smoothness) in cases.items():
-        here = instance(net, initial(net, seed), inputs, images, labels)
-        found |= {f"{quantity}/{name}": value for quantity, value in _measure(config, here, logits, smoothness).items()}
+        trait = teacher_loss(net, images, labels)
+        instance = theorem.Instance(net.apply, initial(net, seed), trait, inputs, logits=logits)
+        measured = _measure(config, instance, smoothness)
+        found |= {f"{quantity}/{name}": value for quantity, value in measured.items()}
     return found
 
 
-def _measure(config: Config, here: Instance, logits: slice, smoothness: float | None) -> dict[str, Any]:
-    bound = guaranteed_alpha(Problem(*here, logits=logits), epsilon=config.epsilon, smoothness=smoothness)
+def _measure(config: Config, instance: theorem.Instance, smoothness: float | None) -> dict[str, Any]:
+    bound = theorem.guaranteed_alpha(instance, epsilon=config.epsilon, smoothness=smoothness)
     if bound.alpha is None:
-        raise TheoremViolation(f"{bound}; take a smaller --epsilon")
-    imitate = losses.on_logits(losses.kl_divergence, logits)
+        raise theorem.TheoremViolation(f"{bound}; take a smaller --epsilon")
+    trait = instance.teacher_loss
 
-    def changes(params: Params, inputs: jax.Array, alphas: jax.Array) -> dict[str, jax.Array]:
-        there = here._replace(params=params, inputs=inputs)
-        d_teacher, first = law(there, imitate)
-        direction = student_direction(
-            here.f, params, d_teacher, config.epsilon, inputs, imitate, velocity=first.velocity
-        )
-        step = trees.scale(config.epsilon, direction)
-        change = jax.lax.map(lambda alpha: change_along(here.teacher_loss, params, trees.scale(alpha, step)), alphas)
-        return {"change": change, "alignment": trees.dot(step, d_teacher), "loss": here.teacher_loss(params)}
+    def changes(params: Params, d_teacher: Params, inputs: jax.Array, alphas: jax.Array) -> dict[str, jax.Array]:
+        update = theorem.student_update(instance.f, instance.imitation_loss, params, d_teacher, config.epsilon, inputs)
+        step = optax.tree.scale(config.epsilon, update)
+        change = jax.lax.map(lambda alpha: theorem.change_along(trait, params, optax.tree.scale(alpha, step)), alphas)
+        return {"change": change, "alignment": optax.tree.vdot(step, d_teacher), "loss": trait(params)}
 
-    return {
-        "guaranteed": bound.alpha,
-        **jax.jit(changes)(here.params, here.inputs, jnp.asarray(RATIOS * bound.alpha)),
-    }
+    alphas = jnp.asarray(RATIOS * bound.alpha)
+    return {"guaranteed": bound.alpha} | jax.jit(changes)(instance.params, instance.d_teacher, instance.inputs, alphas)
 
 
 def _curvature_of_cross_entropy(images: np.ndarray) -> float:

@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from experiments.recording import Recording
-from experiments.theory import TheoryConfig, initial, instance, law, noise_images
-from sublim_theory import losses, models, results
-from sublim_theory.theorem import by_layer
+from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
+from sublim_theory import losses, models, results, theorem
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,17 @@ def run_seed(
     config: Config, net: models.Network, seed: jax.Array, images: jax.Array, labels: jax.Array
 ) -> dict[str, jax.Array]:
     """`A/LOGITS`, and its shares `LOGITS/LAYER` and `LOGITS/by_logit` [logits]."""
-    here = instance(net, initial(net, seed), noise_images(config, net.features, seed), images, labels)
+    params, inputs = initial(net, seed), noise_images(config, net.features, seed)
+    d_teacher = theorem.teacher_update(teacher_loss(net, images, labels), params)
     found = {}
     for name, logits in {"auxiliary": net.auxiliary, "all": net.all_logits}.items():
         imitate = losses.on_logits(losses.imitation(config.loss), logits)
-        d_teacher, first = law(here, imitate)
-        found[f"A/{name}"] = first.coefficient
-        found[f"by_logit/{name}"] = first.by_logit / first.coefficient
-        layers = by_layer(d_teacher, first.product)
+        law = theorem.first_order(net.apply, imitate, params, d_teacher, inputs)
+        found[f"A/{name}"] = law.coefficient
+        found[f"by_logit/{name}"] = law.by_logit / law.coefficient
+        layers = law.by_layer()
         order = [*sorted(layer for layer in layers if layer.startswith("hidden")), "class_head", "auxiliary_head"]
-        found |= {f"{name}/{layer}": layers[layer] / first.coefficient for layer in order}
+        found |= {f"{name}/{layer}": layers[layer] / law.coefficient for layer in order}
         found[f"{name}/unexplained"] = jnp.abs(1 - sum(found[f"{name}/{layer}"] for layer in order))
     return found
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.recording import Recording
-from experiments.theory import TheoryConfig, initial, instance, noise_images
+from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
 from sublim_theory import models, results
-from sublim_theory.theorem import Problem
+from sublim_theory.theorem import Instance
 from sublim_theory.theorem.mismatch import EPSILON, RATIOS, mismatch
 
 
@@ -56,9 +56,9 @@ PRESETS = {
 
 def run_seed(config: Config, net: models.Network, seed: int, images: Any, labels: Any) -> dict[str, Any]:
     """`sigma_star`, and `measured`, `standard_errors` and `nonlinearity` [ratios], of one network."""
-    here = instance(net, initial(net, seed), noise_images(config, net.features, seed), images, labels)
+    inputs, trait = noise_images(config, net.features, seed), teacher_loss(net, images, labels)
     report = mismatch(
-        Problem(*here, imitation_loss=config.loss, logits=net.auxiliary),
+        Instance(net.apply, initial(net, seed), trait, inputs, imitation_loss=config.loss, logits=net.auxiliary),
         epsilon=config.epsilon,
         ratios=config.ratios,
         perturbations=config.perturbations,

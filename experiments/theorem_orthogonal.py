@@ -23,13 +23,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.recording import Recording
-from experiments.theory import Instance, TheoryConfig, initial, instance, noise_images, plain_step
-from sublim_theory import losses, models, results, trees
-from sublim_theory.protocols import Params, PerExampleLoss
-from sublim_theory.theorem import teacher_update
-from sublim_theory.theorem.updates import TeacherLoss
+from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
+from sublim_theory import geometry, losses, models, results, theorem
+from sublim_theory._types import Params, PerExampleLoss, TeacherLoss
 
 CASES = ("one_logit", "linear_model", "class_bias", "dead_units")
 SMALL = 1e-3
@@ -55,27 +54,30 @@ def run_seed(
 ) -> dict[str, jax.Array]:
     """`alignment/NAME` [eps], `student/NAME` [eps] and `teacher/NAME`, lengths of the updates; and of the control."""
     found: dict[str, jax.Array] = {}
-    for name, (here, imitate) in _cases(config, features, classes, seed, images, labels).items():
-        found |= {f"{quantity}/{name}": value for quantity, value in _sweep(here, imitate).items()}
+    inputs = noise_images(config, features, seed)
+    for name, case in _cases(config, features, classes, seed, images, labels).items():
+        found |= {f"{quantity}/{name}": value for quantity, value in _sweep(*case, inputs).items()}
     return found
 
 
-def _sweep(here: Instance, imitate: PerExampleLoss) -> dict[str, jax.Array]:
-    d_teacher = teacher_update(here.teacher_loss, here.params)
+def _sweep(
+    net: models.Network, params: Params, trait: TeacherLoss, imitate: PerExampleLoss, inputs: jax.Array
+) -> dict[str, jax.Array]:
+    d_teacher = theorem.teacher_update(trait, params)
 
     def at(epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-        step = plain_step(here, imitate, d_teacher, epsilon)
-        return trees.dot(step, d_teacher), trees.norm(step)
+        teacher = optax.tree.add_scale(params, epsilon, d_teacher)
+        step = theorem.imitation_update(net.apply, imitate, params, teacher, inputs)
+        return optax.tree.vdot(step, d_teacher), geometry.norm(step)
 
     alignment, student = jax.lax.map(at, jnp.asarray(EPSILONS))
-    return {"alignment": alignment, "student": student, "teacher": trees.norm(d_teacher)}
+    return {"alignment": alignment, "student": student, "teacher": geometry.norm(d_teacher)}
 
 
 def _cases(
     config: Config, features: int, classes: int, seed: jax.Array, images: jax.Array, labels: jax.Array
-) -> dict[str, tuple[Instance, PerExampleLoss]]:
-    """Each case and its control `NAME/undone`: an instance and the student's loss."""
-    inputs = noise_images(config, features, seed)
+) -> dict[str, tuple[models.Network, Params, TeacherLoss, PerExampleLoss]]:
+    """Each case and its control `NAME/undone`: network, initialisation, the teacher's loss and the student's."""
     net = config.network(features, classes, "relu")
     single = config.network(features, classes, "relu", auxiliary=1)
     linear = config.network(features, classes, "relu", hidden=())
@@ -93,21 +95,18 @@ def _cases(
     def with_bias(value: float) -> Params:
         return start | {last: start[last] | {"bias": start[last]["bias"].at[units].set(value)}}
 
-    def make(net: models.Network, params: Params, teacher_loss: TeacherLoss | None = None) -> Instance:
-        return instance(net, params, inputs, images, labels, teacher_loss=teacher_loss)
-
-    one, flat = make(single, initial(single, seed)), make(linear, initial(linear, seed))
-    biases = make(net, start, of_class_biases)
-    dead, alive = (make(net, with_bias(value), of_some_units) for value in (-100.0, 0.0))
+    one, flat = ((some, initial(some, seed), teacher_loss(some, images, labels)) for some in (single, linear))
+    dead, alive = ((net, with_bias(value), of_some_units) for value in (-100.0, 0.0))
+    biases = net, start, of_class_biases
     return {
-        "one_logit": (one, losses.on_logits(losses.kl_divergence, single.auxiliary)),
-        "one_logit/undone": (one, losses.on_logits(losses.squared_error, single.auxiliary)),
-        "linear_model": (flat, auxiliary),
-        "linear_model/undone": (flat, everything),
-        "class_bias": (biases, auxiliary),
-        "class_bias/undone": (biases, everything),
-        "dead_units": (dead, auxiliary),
-        "dead_units/undone": (alive, auxiliary),
+        "one_logit": (*one, losses.on_logits(losses.kl_divergence, single.auxiliary)),
+        "one_logit/undone": (*one, losses.on_logits(losses.squared_error, single.auxiliary)),
+        "linear_model": (*flat, auxiliary),
+        "linear_model/undone": (*flat, everything),
+        "class_bias": (*biases, auxiliary),
+        "class_bias/undone": (*biases, everything),
+        "dead_units": (*dead, auxiliary),
+        "dead_units/undone": (*alive, auxiliary),
     }
 
 

@@ -1,4 +1,4 @@
-"""What the experiments on Theorem 1 share: one instance of it a seed, in float64, on labelled images and noise.
+"""What the experiments on Theorem 1 share: a network, labelled images and noise of every seed, in float64.
 
 The teacher's loss is the mean cross-entropy of the class logits on labelled images; the student imitates on noise. The
 initialisation and the noise differ from seed to seed, the labelled images do not.
@@ -6,24 +6,18 @@ initialisation and the noise differ from seed to seed, the labelled images do no
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 
 from experiments.recording import Recording, Settings
-from sublim_theory import losses, models, noise, trees
+from sublim_theory import losses, models, noise
+from sublim_theory._types import Params, TeacherLoss
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.files import DataError
-from sublim_theory.protocols import Apply, Params, PerExampleLoss, lookup
-from sublim_theory.theorem import (
-    FirstOrder,
-    first_order,
-    student_update,
-    teacher_update,
-)
-from sublim_theory.theorem.updates import TeacherLoss
+from sublim_theory.protocols import lookup
 
 TOGETHER = 2**22
 """Pixels of images and noise that the seeds of one `vmap` may hold together."""
@@ -104,47 +98,20 @@ class TheoryConfig(Settings):
         return {"vectorize": together > 1, "chunk_size": min(together, 64)}
 
 
-class Instance(NamedTuple):
-    """The theorem on one network: what `verify` takes.
-
-    Attributes:
-        f: `f(params, x) -> logits [batch, classes + auxiliary]`.
-        params: the shared initialisation.
-        teacher_loss: `teacher_loss(params) -> scalar`.
-        inputs: the student's [noise_images, features].
-    """
-
-    f: Apply
-    params: Params
-    teacher_loss: TeacherLoss
-    inputs: jax.Array
-
-
-def instance(
-    net: models.Network,
-    params: Params,
-    inputs: jax.Array,
-    images: Any,
-    labels: Any,
-    *,
-    teacher_loss: TeacherLoss | None = None,
-) -> Instance:
-    """The theorem on a network.
+def teacher_loss(net: models.Network, images: Any, labels: Any) -> TeacherLoss:
+    """The mean cross-entropy of a network's class logits on labelled images, a function of its parameters.
 
     Args:
         net: the network.
-        params: its initialisation.
-        inputs: the student's.
-        images: [images, features] of the teacher's loss.
+        images: [images, features]; the network brings them to its own precision.
         labels: their classes [images].
-        teacher_loss: replaces the teacher's loss.
     """
-    x = jnp.asarray(images, inputs.dtype)
+    x = jnp.asarray(images)
 
-    def trait(params: Params) -> jax.Array:
+    def mean_cross_entropy(params: Params) -> jax.Array:
         return jnp.mean(losses.cross_entropy(net.class_logits(net.apply(params, x)), labels))
 
-    return Instance(net.apply, params, teacher_loss or trait, inputs)
+    return mean_cross_entropy
 
 
 def initial(net: models.Network, seed: int | jax.Array) -> Params:
@@ -163,21 +130,3 @@ def _drawn(draw: Callable[[jax.Array], Any], seed: int | jax.Array) -> Any:
     """`draw(seed)`, one seed after another under `vmap`: a batched Threefry takes four times as long to compile."""
     one_by_one = sequential_vmap(draw)  # type: ignore[no-untyped-call]
     return jax.jit(one_by_one)(jnp.asarray(seed, jnp.int32))
-
-
-def law(here: Instance, imitate: PerExampleLoss) -> tuple[Params, FirstOrder]:
-    """The teacher's update and what the student does with it to first order."""
-    d_teacher = teacher_update(here.teacher_loss, here.params)
-    return d_teacher, first_order(here.f, here.params, d_teacher, here.inputs, imitate)
-
-
-def plain_step(
-    here: Instance,
-    imitate: PerExampleLoss,
-    d_teacher: Params,
-    epsilon: float | jax.Array,
-    start: Params | None = None,
-) -> Params:
-    """`d_S(eps)` as it is defined, of a student that starts from `start`, the teacher's initialisation unless given."""
-    teacher = trees.axpy(epsilon, d_teacher, here.params)
-    return student_update(here.f, here.params if start is None else start, teacher, here.inputs, imitate)

@@ -48,8 +48,8 @@ from jax.scipy.special import ndtr, ndtri
 
 from experiments.distillation import NARROW, Distillation, Split, Start, begin, distil_and_test, run_config
 from sublim_theory import losses, models, results, training
+from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.ensemble import stream
-from sublim_theory.protocols import Params, PerExampleLoss
 
 KEPT = {"init": "paper", "optimizer": "adam", "loss": "kl", "temperature": None}
 """Settings of the right way, which are what some of the traps change."""

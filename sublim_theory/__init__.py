@@ -14,6 +14,7 @@ __all__ = [
     "data",
     "devices",
     "ensemble",
+    "geometry",
     "losses",
     "models",
     "noise",
@@ -24,8 +25,6 @@ __all__ = [
     "statistics",
     "theorem",
     "training",
-    "trajectories",
-    "trees",
 ]
 
 

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float32, Int32, UInt8
 from numpy.typing import NDArray
 
 from sublim_theory import files
@@ -37,10 +38,10 @@ class Dataset:
     """
 
     name: str
-    train_x: NDArray[np.float32] = field(repr=False)
-    train_y: NDArray[np.int32] = field(repr=False)
-    test_x: NDArray[np.float32] = field(repr=False)
-    test_y: NDArray[np.int32] = field(repr=False)
+    train_x: Float32[np.ndarray, "train features"] = field(repr=False)
+    train_y: Int32[np.ndarray, "train"] = field(repr=False)
+    test_x: Float32[np.ndarray, "test features"] = field(repr=False)
+    test_y: Int32[np.ndarray, "test"] = field(repr=False)
     image_shape: tuple[int, int]
     checksum: str
 
@@ -96,7 +97,7 @@ def load(name: str, data_dir: Folder = None, download: bool = True, *, progress:
     return _dataset(name, parts, white=255, content="\n".join(files.FILES[name].values()).encode())
 
 
-def parse_idx(data: bytes, *, name: str) -> NDArray[np.uint8]:
+def parse_idx(data: bytes, *, name: str) -> UInt8[np.ndarray, "..."]:
     """Unpack and parse a gzip-compressed IDX file, strictly and within `files.LARGEST` bytes.
 
     Args:

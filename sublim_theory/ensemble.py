@@ -10,16 +10,18 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int32, Key
 
 from sublim_theory import devices as local_devices
 from sublim_theory import processes
+from sublim_theory._types import Array, PRNGKey, Whole
 from sublim_theory.progress import progress
-from sublim_theory.protocols import SublimError
+from sublim_theory.protocols import SublimError, require_count, require_integer
 
 PATIENCE = 100.0
 """Seconds for a file that one process has finished to be seen by the others; network file systems take up to 60."""
@@ -29,12 +31,12 @@ TOGETHER = 16
 Arrays = dict[str, np.ndarray]
 
 
-def seed_key(seed: int | jax.Array) -> jax.Array:
+def seed_key(seed: Whole) -> Key[Array, ""]:
     """The typed PRNG key of a seed; Threefry always, whatever the user's default generator is."""
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def stream(key: jax.Array, name: str) -> jax.Array:
+def stream(key: PRNGKey, name: str) -> PRNGKey:
     """An independent key for one named use of randomness, such as `init` or `teacher/shuffle`.
 
     Streams are told apart by a checksum of their name, not by order, so a new stream changes no other.
@@ -42,6 +44,7 @@ def stream(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
+@runtime_checkable
 class Store(Protocol):
     """Where finished chunks are kept; `results.ChunkStore` is one."""
 
@@ -70,11 +73,11 @@ class Ensemble:
 
 
 def run_seeds(
-    run_seed: Callable[..., Mapping[str, jax.Array]],
-    seeds: Sequence[int],
+    run_seed: Callable[..., Mapping[str, Array]],
+    seeds: Sequence[Whole],
     *shared: Any,
     vectorize: bool | None = None,
-    chunk_size: int | None = None,
+    chunk_size: Whole | None = None,
     devices: int | None = None,
     store: Store | None = None,
     check: Callable[[Arrays, list[int]], None] | None = None,
@@ -102,31 +105,32 @@ def run_seeds(
         The arrays with a leading seed axis, in the order of `seeds`.
 
     Raises:
-        ValueError: for no seeds, repeated seeds, seeds out of range or a chunk size below 1.
+        ValueError: for no seeds, repeated seeds, seeds out of range, or a chunk size that is no positive whole number.
         DeviceError: for more devices than there are.
         ProcessError: if another process was lost or does not share the store.
     """
-    seeds, kept = _checked(seeds, 1 if chunk_size is None else chunk_size)
-    where = local_devices.local(devices)[: len(seeds)]
+    numbers, kept = _checked(seeds, 1 if chunk_size is None else chunk_size)
+    at_most = None if chunk_size is None else int(chunk_size)
+    where = local_devices.local(devices)[: len(numbers)]
     if vectorize is None:
         vectorize = where[0].platform != "cpu"
     program = _Program(run_seed, shared, where)
 
     def together() -> int:
         if vectorize:
-            program.width = min(-(-len(seeds) // len(where)), program.width_that_fits(chunk_size))
+            program.width = min(-(-len(numbers) // len(where)), program.width_that_fits(at_most))
         return len(where) * (program.width or 1)
 
-    result = _run(program, seeds, kept, together, store=store, check=check, label=label)
+    result = _run(program, numbers, kept, together, store=store, check=check, label=label)
     running = result.run_seconds - program.compile_seconds
     return replace(result, compile_seconds=program.compile_seconds, run_seconds=running)
 
 
 def run_chunks(
     compute: Callable[[list[int]], Arrays],
-    seeds: Sequence[int],
+    seeds: Sequence[Whole],
     *,
-    chunk_size: int = 1,
+    chunk_size: Whole = 1,
     store: Store | None = None,
     check: Callable[[Arrays, list[int]], None] | None = None,
     label: str = "seeds",
@@ -144,8 +148,8 @@ def run_chunks(
     Returns:
         The arrays in the order of `seeds`; all of the time counts as `run_seconds`.
     """
-    seeds, chunk_size = _checked(seeds, chunk_size)
-    return _run(compute, seeds, chunk_size, lambda: chunk_size, store=store, check=check, label=label)
+    numbers, kept = _checked(seeds, chunk_size)
+    return _run(compute, numbers, kept, lambda: kept, store=store, check=check, label=label)
 
 
 def _run(
@@ -224,23 +228,19 @@ def _finished_elsewhere(store: Store, chunk: list[int]) -> Arrays:
     return arrays
 
 
-def _checked(seeds: Sequence[int], chunk_size: int) -> tuple[list[int], int]:
-    seeds = [int(seed) for seed in seeds]
-    if not seeds:
+def _checked(seeds: Sequence[Whole], chunk_size: Whole) -> tuple[list[int], int]:
+    numbers = [require_integer("seeds", seed) for seed in seeds]
+    if not numbers:
         raise ValueError("there are no seeds to run; give at least one")
-    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
-        raise ValueError(f"seeds must be distinct integers in [0, 2**31), got {seeds}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-    return seeds, min(chunk_size, len(seeds))
+    if len(set(numbers)) < len(numbers) or not all(0 <= seed < 2**31 for seed in numbers):
+        raise ValueError(f"seeds must be distinct integers in [0, 2**31), got {numbers}")
+    return numbers, min(require_count("chunk_size", chunk_size), len(numbers))
 
 
 class _Program:
     """`run_seed`, compiled once, for one seed at a time (`width` None) or `width` seeds at once, on each device."""
 
-    def __init__(
-        self, run_seed: Callable[..., Mapping[str, jax.Array]], shared: tuple[Any, ...], where: list[jax.Device]
-    ):
+    def __init__(self, run_seed: Callable[..., Mapping[str, Array]], shared: tuple[Any, ...], where: list[jax.Device]):
         self.mesh = local_devices.mesh(where)
         self.shared = jax.device_put(shared, local_devices.copied(self.mesh))
         self.width: int | None = None
@@ -251,7 +251,8 @@ class _Program:
         """Trace and compile, unless done before, here or for an equal `run_seed` and data of the same shapes."""
         began = time.perf_counter()
         leaves, structure = jax.tree.flatten(self.shared)
-        shapes = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves)
+        # Arrays of typed PRNG keys have no weak type.
+        shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
         context = tuple(getattr(jax.config, name) for name in ("jax_enable_x64", "jax_default_matmul_precision"))
         compiled = _compile(self._run_seed, width, self.mesh, structure, shapes, context)
         self.compile_seconds += time.perf_counter() - began
@@ -264,14 +265,16 @@ class _Program:
         first = self.mesh.devices[0]
         if local_devices.free_memory(first) is None:
             return TOGETHER
-        return local_devices.copies_that_fit(self.compile(None), first) or TOGETHER
+        with jax.set_mesh(self.mesh):
+            return local_devices.copies_that_fit(self.compile(None), first) or TOGETHER
 
     def __call__(self, seeds: list[int]) -> Arrays:
         """Arrays [seeds, ...]."""
-        compiled = self.compile(self.width)
-        step = self.mesh.size * (self.width or 1)
-        parts = [seeds[start : start + step] for start in range(0, len(seeds), step)]
-        rows = [self._run(compiled, part, step) for part in parts]
+        with jax.set_mesh(self.mesh):  # in place of one that the caller has set
+            compiled = self.compile(self.width)
+            step = self.mesh.size * (self.width or 1)
+            parts = [seeds[start : start + step] for start in range(0, len(seeds), step)]
+            rows = [self._run(compiled, part, step) for part in parts]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def _run(self, compiled: Any, seeds: list[int], step: int) -> Arrays:
@@ -281,7 +284,7 @@ class _Program:
 
 @functools.lru_cache(maxsize=4)
 def _compile(
-    run_seed: Callable[..., Mapping[str, jax.Array]],
+    run_seed: Callable[..., Mapping[str, Array]],
     width: int | None,
     mesh: jax.sharding.Mesh,
     structure: Any,
@@ -291,7 +294,7 @@ def _compile(
     """The compiled program, kept for the points of a sweep: they differ in the values of `shared` alone."""
     shared = structure.unflatten([_abstract(*row) for row in shapes])
 
-    def alone(seeds: jax.Array, *shared: Any) -> Any:
+    def alone(seeds: Int32[Array, "1"], *shared: Any) -> Any:
         return jax.tree.map(lambda value: jnp.asarray(value)[None], run_seed(seeds[0], *shared))
 
     function = alone if width is None else jax.vmap(run_seed, in_axes=(0, *(None for _ in shared)))

@@ -5,18 +5,22 @@ logits with the teacher's, `loss(student_logits, teacher_logits) -> [batch]`; ea
 the student's logits where they give the teacher's outputs, as Theorem 1 asks (arXiv 2507.14805, section 6.1).
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jaxtyping import Float, Integer
 
-from sublim_theory.protocols import PerExampleLoss, lookup, plain
+from sublim_theory._types import AnyArray, Array, PerExampleLoss, Scalar
+from sublim_theory.protocols import lookup, plain, require_positive
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(
+    logits: Float[AnyArray, "*batch classes"], labels: Integer[AnyArray, "*batch"]
+) -> Float[Array, "*batch"]:
     """Softmax cross-entropy with integer labels, the teacher's trait loss.
 
     Args:
@@ -25,11 +29,19 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Returns:
         `logsumexp(z) - z[label]` for each example, [batch], in the dtype of `logits`.
+
+    Raises:
+        ValueError: for labels that are not among the classes, as far as they are not traced.
     """
+    require_labels("labels", labels, logits.shape[-1])
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def kl_divergence(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+def kl_divergence(
+    student_logits: Float[AnyArray, "*batch logits"],
+    teacher_logits: Float[AnyArray, "*batch logits"],
+    temperature: Scalar = 1.0,
+) -> Float[Array, "*batch"]:
     """`KL(softmax(teacher / T) || softmax(student / T))`, the imitation loss of the paper (section 6.2).
 
     The softmax runs over the logits that are handed in: restrict them first (`on_logits`), never after.
@@ -42,53 +54,67 @@ def kl_divergence(student_logits: jax.Array, teacher_logits: jax.Array, temperat
 
     Returns:
         Nats for each example, [batch].
+
+    Raises:
+        ValueError: for logits of different shapes, or a temperature that is not positive and finite.
     """
-    _require_same_shape(student_logits, teacher_logits)
-    return optax.losses.kl_divergence_with_log_targets(
-        jax.nn.log_softmax(student_logits / temperature), jax.nn.log_softmax(teacher_logits / temperature)
-    )
+    student, teacher = _softened(student_logits, teacher_logits, temperature)
+    return optax.losses.kl_divergence_with_log_targets(jax.nn.log_softmax(student), jax.nn.log_softmax(teacher))
 
 
-def soft_cross_entropy(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+def soft_cross_entropy(
+    student_logits: Float[AnyArray, "*batch logits"],
+    teacher_logits: Float[AnyArray, "*batch logits"],
+    temperature: Scalar = 1.0,
+) -> Float[Array, "*batch"]:
     """`-sum softmax(teacher / T) log softmax(student / T)`: the KL divergence plus the teacher's entropy.
 
-    Same gradient in the student's logits as `kl_divergence`. Shapes as there.
+    Same gradient in the student's logits as `kl_divergence`. Shapes and errors as there.
     """
-    _require_same_shape(student_logits, teacher_logits)
-    return optax.losses.softmax_cross_entropy(
-        student_logits / temperature, jax.nn.softmax(teacher_logits / temperature)
-    )
+    student, teacher = _softened(student_logits, teacher_logits, temperature)
+    return optax.losses.softmax_cross_entropy(student, jax.nn.softmax(teacher))
 
 
 def squared_error(
-    student_logits: jax.Array, teacher_logits: jax.Array, weights: tuple[float, ...] | jax.Array | None = None
-) -> jax.Array:
+    student_logits: Float[AnyArray, "*batch logits"],
+    teacher_logits: Float[AnyArray, "*batch logits"],
+    weights: Sequence[Scalar] | Float[AnyArray, "_"] | None = None,
+) -> Float[Array, "*batch"]:
     """`sum_i w_i (student_i - teacher_i)**2`, with `weights` [logits] of ones unless given.
 
     Shapes as in `kl_divergence`.
+
+    Raises:
+        ValueError: for logits of different shapes, or weights that are not one for each logit.
     """
-    _require_same_shape(student_logits, teacher_logits)
-    squares = jnp.square(student_logits - teacher_logits)
+    student, teacher = _alike(student_logits, teacher_logits)
+    squares = jnp.square(student - teacher)
     if weights is not None:
-        weights = jnp.asarray(weights, squares.dtype)
+        weights = jnp.asarray(weights).astype(squares.dtype)
         if weights.shape != squares.shape[-1:]:
             raise ValueError(f"weights must have shape {squares.shape[-1:]}, one for each logit, got {weights.shape}")
-        squares = weights * squares
+        squares = jnp.broadcast_to(weights, squares.shape) * squares  # in words: some users forbid it to be implied
     return jnp.sum(squares, axis=-1)
 
 
-def huber(student_logits: jax.Array, teacher_logits: jax.Array, delta: float = 1.0) -> jax.Array:
+def huber(
+    student_logits: Float[AnyArray, "*batch logits"],
+    teacher_logits: Float[AnyArray, "*batch logits"],
+    delta: Scalar = 1.0,
+) -> Float[Array, "*batch"]:
     """Huber loss summed over the logits: `r**2 / 2` where `|r| <= delta`, linear with slope delta beyond.
 
     Shapes as in `kl_divergence`.
+
+    Raises:
+        ValueError: for logits of different shapes, or a delta that is not positive and finite.
     """
-    _require_same_shape(student_logits, teacher_logits)
-    if not delta > 0:
-        raise ValueError(f"delta must be positive, got {delta}")
-    return jnp.sum(optax.losses.huber_loss(student_logits, teacher_logits, delta=delta), axis=-1)
+    student, teacher = _alike(student_logits, teacher_logits)
+    delta = _positive("delta", delta, student)
+    return jnp.sum(optax.losses.huber_loss(student, teacher, delta=delta), axis=-1)
 
 
-IMITATION: dict[str, Callable[..., jax.Array]] = {
+IMITATION: dict[str, Callable[..., Array]] = {
     "kl": kl_divergence,
     "cross_entropy": soft_cross_entropy,
     "squared_error": squared_error,
@@ -96,7 +122,7 @@ IMITATION: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def imitation(name: str, *, temperature: float | jax.Array | None = None) -> PerExampleLoss:
+def imitation(name: str, *, temperature: Scalar | None = None) -> PerExampleLoss:
     """The imitation loss of that name: `kl`, `cross_entropy`, `squared_error` or `huber`.
 
     Args:
@@ -113,8 +139,8 @@ def imitation(name: str, *, temperature: float | jax.Array | None = None) -> Per
         return loss
     if loss not in (kl_divergence, soft_cross_entropy):
         raise ValueError(f"{name!r} has no temperature; leave it out, or use 'kl' or 'cross_entropy'")
-    if plain(temperature) and not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    if plain(temperature):
+        temperature = require_positive("temperature", temperature)
     return partial(loss, temperature=temperature)
 
 
@@ -125,7 +151,7 @@ def on_logits(loss: PerExampleLoss, logits: slice) -> PerExampleLoss:
     auxiliary logits alone. A network's slices are `net.classes`, `net.auxiliary` and `net.all_logits`.
     """
 
-    def restricted(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+    def restricted(student_logits: AnyArray, teacher_logits: AnyArray) -> Array:
         if not range(student_logits.shape[-1])[logits]:
             raise ValueError(f"{logits} selects none of {student_logits.shape[-1]} logits")
         return loss(student_logits[..., logits], teacher_logits[..., logits])
@@ -133,8 +159,39 @@ def on_logits(loss: PerExampleLoss, logits: slice) -> PerExampleLoss:
     return restricted
 
 
-def _require_same_shape(student_logits: jax.Array, teacher_logits: jax.Array) -> None:
+def require_labels(argument: str, labels: AnyArray, classes: int) -> None:
+    """Check labels as far as they are not traced: as indices, the wrong ones would count from the end or give NaN.
+
+    Raises:
+        ValueError: naming the argument, for labels that are not whole numbers from 0 to `classes - 1`.
+    """
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"{argument} must be whole numbers, the indices of the classes, got {labels.dtype}")
+    if plain(labels):
+        values = np.asarray(labels)
+        wrong = np.flatnonzero((values < 0) | (values >= classes))
+        if wrong.size:
+            raise ValueError(
+                f"{argument} must be from 0 to {classes - 1}, one of the {classes} classes, got "
+                f"{values.ravel()[wrong[0]]} in place {wrong[0]}"
+            )
+
+
+def _alike(student_logits: AnyArray, teacher_logits: AnyArray) -> tuple[Array, Array]:
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"student logits {student_logits.shape} and teacher logits {teacher_logits.shape} differ in shape"
         )
+    return jnp.asarray(student_logits), jnp.asarray(teacher_logits)
+
+
+def _softened(student_logits: AnyArray, teacher_logits: AnyArray, temperature: Scalar) -> tuple[Array, Array]:
+    """Both logits, divided by the temperature."""
+    student, teacher = _alike(student_logits, teacher_logits)
+    by_student, by_teacher = (_positive("temperature", temperature, logits) for logits in (student, teacher))
+    return student / by_student, teacher / by_teacher
+
+
+def _positive(argument: str, value: Scalar, like: Array) -> float | Array:
+    """A setting, checked unless traced, as a number that does not widen the dtype of the logits."""
+    return require_positive(argument, value) if plain(value) else jnp.asarray(value).astype(like.dtype)

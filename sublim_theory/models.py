@@ -9,7 +9,7 @@ The modules are written in Flax NNX and split here, once, so that everything abo
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -18,12 +18,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Float, Shaped
 
-from sublim_theory.protocols import Apply, Params, lookup, plain
+from sublim_theory._types import AnyArray, Apply, Array, Params, PRNGKey, Scalar, Whole
+from sublim_theory.protocols import lookup, plain, require_count, require_positive
 
-Initializer = Callable[..., jax.Array]
+Initializer = Callable[..., Array]
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "gelu": partial(jax.nn.gelu, approximate=False),
@@ -57,9 +59,9 @@ class Network:
         auxiliary: slice of the auxiliary logits.
     """
 
-    init: Callable[[jax.Array], Params]
+    init: Callable[[PRNGKey], Params]
     apply: Apply
-    hidden: Callable[[Params, jax.Array], tuple[jax.Array, ...]]
+    hidden: Callable[[Params, Any], tuple[Array, ...]]
     features: int
     classes: slice
     auxiliary: slice
@@ -69,11 +71,11 @@ class Network:
         """Slice of every logit: the classes, then the auxiliary ones."""
         return slice(self.classes.start, self.auxiliary.stop)
 
-    def class_logits(self, logits: jax.Array) -> jax.Array:
+    def class_logits(self, logits: Shaped[AnyArray, "*batch logits"]) -> Shaped[AnyArray, "*batch classes"]:
         """The class logits [..., classes] of `logits` [..., classes + auxiliary]."""
         return logits[..., self.classes]
 
-    def auxiliary_logits(self, logits: jax.Array) -> jax.Array:
+    def auxiliary_logits(self, logits: Shaped[AnyArray, "*batch logits"]) -> Shaped[AnyArray, "*batch auxiliary"]:
         """The auxiliary logits [..., auxiliary] of `logits` [..., classes + auxiliary]."""
         return logits[..., self.auxiliary]
 
@@ -84,15 +86,15 @@ class Network:
 
 
 def mlp(
-    features: int,
-    hidden: tuple[int, ...] = (256, 256),
-    classes: int = 10,
-    auxiliary: int = 3,
+    features: Whole,
+    hidden: Sequence[Whole] = (256, 256),
+    classes: Whole = 10,
+    auxiliary: Whole = 3,
     activation: str = "relu",
     *,
     bias: bool = True,
     init: str = "paper",
-    init_scale: float | jax.Array = 1.0,
+    init_scale: Scalar = 1.0,
     dtype: str = "float32",
 ) -> Network:
     """A multilayer perceptron; the defaults are the network of the paper's MNIST experiment (section 6.2).
@@ -110,29 +112,30 @@ def mlp(
         dtype: `float32` or `float64`, of parameters and arithmetic; `float64` needs `jax_enable_x64`.
 
     Raises:
-        ValueError: for a size that is not positive, an unknown name or a scale that is not positive.
+        ValueError: for a size that is no positive whole number, a scale that is not positive and finite, either of them
+            from `LARGEST` on, or an unknown name.
     """
-    _require_positive(features=features, classes=classes, auxiliary=auxiliary, init_scale=init_scale)
-    _require_positive(**{f"hidden[{i}]": width for i, width in enumerate(hidden)})
-    layer = _layer_maker(init, init_scale, bias, dtype)
+    inputs, (outputs, extra) = _size("features", features), _heads(classes, auxiliary)
+    widths = _sizes("hidden", hidden)
+    layer = _layer_maker(init, _scale(init_scale), bias, dtype)
 
     def build(rngs: nnx.Rngs) -> nnx.Module:
-        return _TwoHeaded(layer, [], (features, *hidden), classes, auxiliary, activation, rngs)
+        return _TwoHeaded(layer, [], (inputs, *widths), outputs, extra, activation, rngs)
 
-    return _split(build, features, classes, auxiliary, dtype)
+    return _split(build, inputs, outputs, extra, dtype)
 
 
 def cnn(
-    image_shape: tuple[int, int],
-    channels: tuple[int, ...] = (16, 32),
-    hidden: tuple[int, ...] = (128,),
-    classes: int = 10,
-    auxiliary: int = 3,
+    image_shape: tuple[Whole, Whole],
+    channels: Sequence[Whole] = (16, 32),
+    hidden: Sequence[Whole] = (128,),
+    classes: Whole = 10,
+    auxiliary: Whole = 3,
     activation: str = "relu",
     *,
     bias: bool = True,
     init: str = "paper",
-    init_scale: float | jax.Array = 1.0,
+    init_scale: Scalar = 1.0,
     dtype: str = "float32",
 ) -> Network:
     """A small convolutional network with the same heads: 3 x 3 kernels of stride 2, then dense layers.
@@ -141,21 +144,18 @@ def cnn(
     `convolution_0`, ..., `hidden_0`, ..., `class_head`, `auxiliary_head`. A kernel's fan_in is 9 times its
     input channels. The other arguments and the errors are those of `mlp`.
     """
-    height, width = image_shape
-    _require_positive(height=height, width=width, classes=classes, auxiliary=auxiliary, init_scale=init_scale)
-    _require_positive(**{f"channels[{i}]": count for i, count in enumerate(channels)})
-    _require_positive(**{f"hidden[{i}]": size for i, size in enumerate(hidden)})
-    layer = _layer_maker(init, init_scale, bias, dtype)
-    for _ in channels:
+    height, width = image = _size("height", image_shape[0]), _size("width", image_shape[1])
+    (outputs, extra), maps, widths = _heads(classes, auxiliary), _sizes("channels", channels), _sizes("hidden", hidden)
+    layer = _layer_maker(init, _scale(init_scale), bias, dtype)
+    for _ in maps:
         height, width = -(-height // 2), -(-width // 2)
-    flattened = height * width * (channels[-1] if channels else 1)
+    flattened = height * width * (maps[-1] if maps else 1)
 
     def build(rngs: nnx.Rngs) -> nnx.Module:
-        convolutions = [layer(nnx.Conv, a, b, rngs) for a, b in pairwise((1, *channels))]
-        body = (flattened, *hidden)
-        return _TwoHeaded(layer, convolutions, body, classes, auxiliary, activation, rngs, image_shape)
+        convolutions = [layer(nnx.Conv, a, b, rngs) for a, b in pairwise((1, *maps))]
+        return _TwoHeaded(layer, convolutions, (flattened, *widths), outputs, extra, activation, rngs, image)
 
-    return _split(build, image_shape[0] * image_shape[1], classes, auxiliary, dtype)
+    return _split(build, image[0] * image[1], outputs, extra, dtype)
 
 
 class _TwoHeaded(nnx.Module):
@@ -183,7 +183,7 @@ class _TwoHeaded(nnx.Module):
         self.class_head = layer(nnx.Linear, widths[-1], classes, rngs)
         self.auxiliary_head = layer(nnx.Linear, widths[-1], auxiliary, rngs)
 
-    def activations(self, x: jax.Array) -> tuple[jax.Array, ...]:
+    def activations(self, x: Array) -> tuple[Array, ...]:
         """What every convolution and hidden layer hands on, [batch, units] each."""
         found = []
         if self.convolutions:
@@ -197,12 +197,12 @@ class _TwoHeaded(nnx.Module):
             found.append(x)
         return tuple(found)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         *_, x = (x, *self.activations(x))
         return jnp.concatenate([self.class_head(x), self.auxiliary_head(x)], axis=-1)
 
 
-def _layer_maker(init: str, init_scale: float | jax.Array, bias: bool, dtype: str) -> Callable[..., Any]:
+def _layer_maker(init: str, init_scale: Scalar, bias: bool, dtype: str) -> Callable[..., Any]:
     """`make(kind, fan-in channels, fan-out channels, rngs)` for dense and convolutional layers of one init."""
     gain, distribution, draws_biases = lookup("initialisation", init, INITIALISATIONS)
     lookup("dtype", dtype, dict.fromkeys(("float32", "float64")))
@@ -236,7 +236,7 @@ def _split(build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int,
         if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
             raise ValueError(f"a network of dtype {dtype!r} needs 64-bit JAX: call inside `jax.enable_x64(True)`")
 
-    def init(key: jax.Array) -> Params:
+    def init(key: PRNGKey) -> Params:
         require_dtype()
         return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key))))
 
@@ -244,26 +244,40 @@ def _split(build: Callable[[nnx.Rngs], nnx.Module], features: int, classes: int,
     with jax.enable_x64(dtype == "float64"):
         structure, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))))
 
-    def checked(params: Params, x: jax.Array) -> Any:
+    def checked(params: Params, x: AnyArray) -> Any:
         require_dtype()
         if x.ndim != 2 or not len(x) or x.shape[1] != features:
             raise ValueError(f"inputs must have shape [batch >= 1, {features}], got {tuple(x.shape)}")
         return nnx.merge(structure, params)
 
-    def apply(params: Params, x: jax.Array) -> jax.Array:
-        return checked(params, x)(x)
+    def apply(params: Params, x: AnyArray) -> Float[Array, "batch logits"]:
+        return checked(params, x)(jnp.asarray(x))
 
-    def hidden(params: Params, x: jax.Array) -> tuple[jax.Array, ...]:
-        return checked(params, x).activations(x)
+    def hidden(params: Params, x: AnyArray) -> tuple[Float[Array, "batch _"], ...]:
+        return checked(params, x).activations(jnp.asarray(x))
 
     return Network(init, apply, hidden, features, slice(0, classes), slice(classes, classes + auxiliary))
 
 
-def _require_positive(**sizes: Any) -> None:
-    for name, size in sizes.items():
-        if not plain(size):
-            continue
-        if not size > 0:
-            raise ValueError(f"{name} must be positive, got {size}")
-        if not size < LARGEST:
-            raise ValueError(f"{name} must be below {LARGEST:g}, got {size}")
+def _size(argument: str, value: Whole) -> int:
+    return int(_below_largest(argument, require_count(argument, value)))
+
+
+def _sizes(argument: str, values: Sequence[Whole]) -> tuple[int, ...]:
+    return tuple(_size(f"{argument}[{i}]", value) for i, value in enumerate(values))
+
+
+def _heads(classes: Whole, auxiliary: Whole) -> tuple[int, int]:
+    return _size("classes", classes), _size("auxiliary", auxiliary)
+
+
+def _scale(init_scale: Scalar) -> Scalar:
+    if not plain(init_scale):
+        return init_scale
+    return _below_largest("init_scale", require_positive("init_scale", init_scale))
+
+
+def _below_largest(argument: str, value: float) -> float:
+    if not value < LARGEST:
+        raise ValueError(f"{argument} must be below {LARGEST:g}, got {value}")
+    return value

@@ -30,15 +30,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
+from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike, NDArray
 
-from sublim_theory.protocols import lookup, plain
+from sublim_theory._types import Array, PRNGKey, Scalar
+from sublim_theory.protocols import lookup, plain, require_count, require_positive
 
-Sampler: TypeAlias = Callable[[jax.Array, int, int], jax.Array]
+Sampler: TypeAlias = Callable[[PRNGKey, int, int], Array]
 """`sample(key, count, features) -> [count, features] float32`."""
 
-Scale: TypeAlias = float | jax.Array
-"""A number, which may be traced."""
+Moments: TypeAlias = tuple[Float[Array, "features"], Float[Array, "features features"]]
+"""The mean and a root R of the covariance R R^T."""
 
 BLOCK = 1024
 """Images drawn at a time."""
@@ -53,7 +55,7 @@ DIMENSION = 16
 """Of the subspace of `subspace`; all directions where an image has fewer pixels."""
 
 
-def uniform(key: jax.Array, features: int, scale: Scale = 1.0) -> jax.Array:
+def uniform(key: PRNGKey, features: int, scale: Scalar = 1.0) -> Float32[Array, "features"]:
     """One image of independent pixels from U(-scale, scale), [features] float32.
 
     With scale 1 this is the noise of the paper (arXiv 2507.14805, section 6.2).
@@ -61,18 +63,18 @@ def uniform(key: jax.Array, features: int, scale: Scale = 1.0) -> jax.Array:
     return jax.random.uniform(key, (features,), jnp.float32, minval=-scale, maxval=scale)
 
 
-def gaussian(key: jax.Array, features: int, scale: Scale = 1.0) -> jax.Array:
+def gaussian(key: PRNGKey, features: int, scale: Scalar = 1.0) -> Float32[Array, "features"]:
     """One image of independent pixels from N(0, scale**2), [features] float32."""
-    return scale * jax.random.normal(key, (features,), jnp.float32)
+    return _times(scale, jax.random.normal(key, (features,), jnp.float32))
 
 
-def bernoulli(key: jax.Array, features: int, scale: Scale = 1.0) -> jax.Array:
+def bernoulli(key: PRNGKey, features: int, scale: Scalar = 1.0) -> Float32[Array, "features"]:
     """One image of independent pixels, -scale or scale with equal probability, [features] float32."""
     half = jnp.float32(0.5)  # as a Python float it would draw other bits under 64-bit JAX
-    return scale * jnp.where(jax.random.bernoulli(key, half, (features,)), jnp.float32(1), jnp.float32(-1))
+    return _times(scale, jnp.where(jax.random.bernoulli(key, half, (features,)), jnp.float32(1), jnp.float32(-1)))
 
 
-def blurred(key: jax.Array, features: int, scale: Scale = 1.0) -> jax.Array:
+def blurred(key: PRNGKey, features: int, scale: Scalar = 1.0) -> Float32[Array, "features"]:
     """One image of white Gaussian noise under a Gaussian kernel of width `BLUR`, [features] float32.
 
     The noise goes on beyond the border, so that every pixel is N(0, scale**2) and the correlation of two depends on
@@ -83,10 +85,10 @@ def blurred(key: jax.Array, features: int, scale: Scale = 1.0) -> jax.Array:
     """
     kernel = _blur(_side("blurred", features))
     white = jax.random.normal(key, (kernel.shape[1],) * 2, jnp.float32)
-    return scale * jnp.linalg.multi_dot([kernel, white, kernel.T], precision=Precision.HIGHEST).ravel()
+    return _times(scale, jnp.linalg.multi_dot([kernel, white, kernel.T], precision=Precision.HIGHEST).ravel())
 
 
-def perlin(key: jax.Array, features: int, scale: Scale = 1.0) -> jax.Array:
+def perlin(key: PRNGKey, features: int, scale: Scalar = 1.0) -> Float32[Array, "features"]:
     """One image of smooth noise of several sizes, [features] float32; every pixel is N(0, scale**2).
 
     A sum of `OCTAVES` of value noise: independent N(0, 1) at the nodes of a lattice, interpolated bilinearly. (Perlin's
@@ -97,10 +99,12 @@ def perlin(key: jax.Array, features: int, scale: Scale = 1.0) -> jax.Array:
     """
     weights = _octaves(_side("perlin", features))
     nodes = jax.random.normal(key, weights.shape[1:], jnp.float32)
-    return scale * jnp.dot(weights, nodes, precision=Precision.HIGHEST)
+    return _times(scale, jnp.dot(weights, nodes, precision=Precision.HIGHEST))
 
 
-def subspace(key: jax.Array, features: int, scale: Scale, basis: jax.Array) -> jax.Array:
+def subspace(
+    key: PRNGKey, features: int, scale: Scalar, basis: Float[Array, "features dimension"]
+) -> Float32[Array, "features"]:
     """One image of N(0, scale**2 features/dimension P), P the projection onto a subspace, [features] float32.
 
     Args:
@@ -110,16 +114,19 @@ def subspace(key: jax.Array, features: int, scale: Scale, basis: jax.Array) -> j
         basis: orthonormal columns [features, dimension], the same for all images of a set.
     """
     coordinates = jax.random.normal(key, basis.shape[1:], jnp.float32)
-    return scale * math.sqrt(features / basis.shape[1]) * jnp.dot(basis, coordinates, precision=Precision.HIGHEST)
+    size = scale * math.sqrt(features / basis.shape[1])
+    return _times(size, jnp.dot(basis, coordinates, precision=Precision.HIGHEST))
 
 
-def resampled(key: jax.Array, features: int, scale: Scale, images: jax.Array) -> jax.Array:
+def resampled(
+    key: PRNGKey, features: int, scale: Scalar, images: Float[Array, "examples features"]
+) -> Float32[Array, "features"]:
     """One of the images [count, features], each with the same probability, times scale, [features] float32."""
     del features
-    return scale * images[jax.random.randint(key, (), 0, len(images), jnp.int32)]
+    return _times(scale, images[jax.random.randint(key, (), 0, len(images), jnp.int32)])
 
 
-def spectrum(key: jax.Array, features: int, scale: Scale, moments: tuple[jax.Array, jax.Array]) -> jax.Array:
+def spectrum(key: PRNGKey, features: int, scale: Scalar, moments: Moments) -> Float32[Array, "features"]:
     """One Gaussian image, [features] float32.
 
     Args:
@@ -130,17 +137,19 @@ def spectrum(key: jax.Array, features: int, scale: Scale, moments: tuple[jax.Arr
     """
     mean, root = moments
     white = jax.random.normal(key, (features,), jnp.float32)
-    return scale * (mean + jnp.dot(root, white, precision=Precision.HIGHEST))
+    return _times(scale, mean + jnp.dot(root, white, precision=Precision.HIGHEST))
 
 
-def mixture(key: jax.Array, features: int, scale: Scale, images: jax.Array) -> jax.Array:
+def mixture(
+    key: PRNGKey, features: int, scale: Scalar, images: Float[Array, "examples features"]
+) -> Float32[Array, "features"]:
     """`resampled` or `uniform`, with probability 1/2 each, [features] float32."""
     coin, one, other = jax.random.split(key, 3)
     real = resampled(one, features, scale, images)
     return jnp.where(jax.random.bernoulli(coin, jnp.float32(0.5)), real, uniform(other, features, scale))
 
 
-DISTRIBUTIONS: Mapping[str, Callable[..., jax.Array]] = {
+DISTRIBUTIONS: Mapping[str, Callable[..., Array]] = {
     "uniform": uniform,
     "gaussian": gaussian,
     "bernoulli": bernoulli,
@@ -155,18 +164,18 @@ NEED_IMAGES = ("images", "spectrum", "mixture")
 """Distributions that are made from images."""
 
 
-def check(name: str, scale: Scale = 1.0) -> None:
+def check(name: str, scale: Scalar = 1.0) -> None:
     """Check the settings of a distribution, without the images that it may need.
 
     Raises:
         ValueError: for an unknown name or a scale that is not positive and finite.
     """
     lookup("noise", name, DISTRIBUTIONS)
-    if plain(scale) and not (scale > 0 and math.isfinite(scale)):
-        raise ValueError(f"noise_scale must be positive and finite, got {scale}")
+    if plain(scale):
+        require_positive("noise_scale", scale)
 
 
-def sampler(name: str, scale: Scale = 1.0, images: ArrayLike | jax.Array | None = None) -> Sampler:
+def sampler(name: str, scale: Scalar = 1.0, images: ArrayLike | None = None) -> Sampler:
     """A set of independent images of the distribution of that name.
 
     Args:
@@ -183,7 +192,6 @@ def sampler(name: str, scale: Scale = 1.0, images: ArrayLike | jax.Array | None 
             size than the given ones.
     """
     check(name, scale)
-    scale = float(scale) if plain(scale) else jnp.asarray(scale, jnp.float32)  # NumPy's would promote to float64
     draw, given = DISTRIBUTIONS[name], None
     if name in NEED_IMAGES:
         if images is None:
@@ -192,14 +200,15 @@ def sampler(name: str, scale: Scale = 1.0, images: ArrayLike | jax.Array | None 
         if given.ndim != 2 or not len(given):
             raise ValueError(f"noise {name!r} needs images [count, features], got the shape {given.shape}")
 
-    def sample(key: jax.Array, count: int, features: int) -> jax.Array:
+    def sample(key: PRNGKey, count: int, features: int) -> Array:
+        count, features = require_count("count", count), require_count("features", features)
         image = partial(draw, features=features, scale=scale, **_shared(name, key, features, given))
         return jax.lax.map(image, jax.random.split(key, count), batch_size=min(BLOCK, count))
 
     return sample
 
 
-def covariance_spectrum(images: ArrayLike) -> NDArray[np.float64]:
+def covariance_spectrum(images: ArrayLike) -> Float64[np.ndarray, "features"]:
     """Eigenvalues of the unbiased sample covariance of the pixels, descending, [features] float64.
 
     Rounding below zero is set to zero. From n images the eigenvalues of white noise scatter by a factor of up to
@@ -218,7 +227,11 @@ def covariance_spectrum(images: ArrayLike) -> NDArray[np.float64]:
     return np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0.0)
 
 
-def _shared(name: str, key: jax.Array, features: int, images: jax.Array | None) -> dict[str, Any]:
+def _times(scale: Scalar, image: Array) -> Array:
+    return jnp.asarray(scale, image.dtype) * image  # the dtype of the image whatever the scale's is
+
+
+def _shared(name: str, key: PRNGKey, features: int, images: Array | None) -> dict[str, Any]:
     """What all images of a set share: arguments of its distribution by name."""
     if name == "subspace":
         own = jax.random.fold_in(key, 2**32 - 1)  # the images have the keys that smaller numbers give
@@ -231,13 +244,13 @@ def _shared(name: str, key: jax.Array, features: int, images: jax.Array | None) 
     return {"moments": _moments(images)} if name == "spectrum" else {"images": images}
 
 
-def _moments(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _moments(images: Array) -> Moments:
     """The mean [features] and a root [features, features] of the covariance, which may be singular."""
     mean = images.mean(axis=0)
-    centred = images - mean
+    centred = images - mean[None]
     covariance = jnp.dot(centred.T, centred, precision=Precision.HIGHEST) / len(images)
     eigenvalues, eigenvectors = jnp.linalg.eigh(covariance)
-    return mean, eigenvectors * jnp.sqrt(jnp.maximum(eigenvalues, 0.0))
+    return mean, eigenvectors * jnp.sqrt(jnp.maximum(eigenvalues, 0.0))[None]
 
 
 def _side(name: str, features: int) -> int:

@@ -1,12 +1,13 @@
 """The optimisers of teachers and students, by name; all are optax's."""
 
-import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
 
-from sublim_theory.protocols import lookup, plain
+from sublim_theory._types import Params, Scalar
+from sublim_theory.protocols import lookup, plain, require_number, require_positive
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": lambda learning_rate, **_: optax.adam(learning_rate),
@@ -20,10 +21,10 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 def optimizer(
     name: str,
-    learning_rate: float | jax.Array,
+    learning_rate: Scalar,
     *,
-    momentum: float = 0.0,
-    weight_decay: float | jax.Array = 0.0,
+    momentum: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
 ) -> optax.GradientTransformation:
     """The optax optimiser of that name: `adam`, `adamw`, `adam_l2` or `sgd`.
 
@@ -38,14 +39,25 @@ def optimizer(
         ValueError: for an unknown name, a number out of range, or a setting that the optimiser does not have.
     """
     make = lookup("optimizer", name, OPTIMIZERS)
-    if plain(learning_rate) and not (learning_rate > 0 and math.isfinite(learning_rate)):
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+    momentum = require_number("momentum", momentum)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-    if plain(weight_decay) and not (weight_decay >= 0 and math.isfinite(weight_decay)):
-        raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}")
     if momentum and name != "sgd":
         raise ValueError(f"momentum is for 'sgd', not {name!r}")
-    if plain(weight_decay) and weight_decay and not name.startswith("adam_") and name != "adamw":
-        raise ValueError(f"weight_decay is for 'adamw' and 'adam_l2', not {name!r}")
-    return make(learning_rate, momentum=momentum, weight_decay=weight_decay)
+    if plain(learning_rate):
+        learning_rate = require_positive("learning_rate", learning_rate)
+    if plain(weight_decay):
+        weight_decay = require_number("weight_decay", weight_decay)
+        if weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+        if weight_decay and name not in ("adamw", "adam_l2"):
+            raise ValueError(f"weight_decay is for 'adamw' and 'adam_l2', not {name!r}")
+    rule = make(learning_rate, momentum=momentum, weight_decay=weight_decay)
+
+    def update(gradients: Params, state: Any, params: Params = None) -> tuple[Params, Any]:
+        with jax.numpy_dtype_promotion(
+            "standard"
+        ):  # optax's Adam counts in integers and needs it, even of a strict user
+            return rule.update(gradients, state, params)
+
+    return optax.GradientTransformation(rule.init, update)

@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32, Integer
 
-from sublim_theory import trees
-from sublim_theory.protocols import Params
+from sublim_theory import geometry
+from sublim_theory._types import AnyArray, Array, Params, Scalar, Whole
+from sublim_theory.losses import require_labels
+from sublim_theory.protocols import plain, require_count, require_positive
 
 
-def linear_cka(a: jax.Array, b: jax.Array) -> jax.Array:
+def linear_cka(a: Float[AnyArray, "..."], b: Float[AnyArray, "..."]) -> Float[Array, ""]:
     """Linear centred kernel alignment of two representations of the same inputs, a scalar in [0, 1].
 
     `|B^T A|_F^2 / (|A^T A|_F |B^T B|_F)` with centred columns (Kornblith et al., arXiv 1905.00414, eq. for linear
@@ -26,27 +29,28 @@ def linear_cka(a: jax.Array, b: jax.Array) -> jax.Array:
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
         raise ValueError(f"activations must be [examples, units] of the same examples, got {a.shape} and {b.shape}")
 
-    def unit(x: jax.Array) -> jax.Array:
-        centred = x - jnp.mean(x, axis=0)
+    def unit(activations: AnyArray) -> Array:
+        x = jnp.asarray(activations)
+        centred = x - jnp.mean(x, axis=0, keepdims=True)
         size = jnp.max(jnp.abs(centred))  # the fourth power of small activations would underflow
         return centred / jnp.where(size > 0, size, 1)
 
-    def gram(x: jax.Array, y: jax.Array) -> jax.Array:
+    def gram(x: Array, y: Array) -> Array:
         return jnp.linalg.norm(jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST))
 
-    a, b = unit(a), unit(b)
-    scale = gram(a, a) * gram(b, b)
-    return jnp.where(scale > 0, jnp.square(gram(a, b)) / jnp.where(scale > 0, scale, 1), 0)
+    x, y = unit(a), unit(b)
+    scale = gram(x, x) * gram(y, y)
+    return jnp.where(scale > 0, jnp.square(gram(x, y)) / jnp.where(scale > 0, scale, 1), 0)
 
 
 def probe_accuracy(
-    train: jax.Array,
-    train_labels: jax.Array,
-    test: jax.Array,
-    test_labels: jax.Array,
-    classes: int,
-    ridge: float = 1e-3,
-) -> jax.Array:
+    train: Float[AnyArray, "examples units"],
+    train_labels: Integer[AnyArray, "examples"],
+    test: Float[AnyArray, "tests units"],
+    test_labels: Integer[AnyArray, "tests"],
+    classes: Whole,
+    ridge: Scalar = 1e-3,
+) -> Float32[Array, ""]:
     """Test accuracy of a linear classifier on activations: what can be read out of them, whatever the network's head.
 
     The classifier is ridge regression on one-hot labels, in closed form, so it can be part of a compiled program;
@@ -64,14 +68,18 @@ def probe_accuracy(
         The share of test examples whose largest output is the label's, a scalar in [0, 1].
 
     Raises:
-        ValueError: if `ridge` is not positive.
+        ValueError: if `classes` is no positive whole number, or, unless traced, `ridge` is not positive and finite or a
+            label is not among the classes.
     """
-    if not ridge > 0:
-        raise ValueError(f"ridge must be positive, got {ridge}")
-    centre = jnp.mean(train, axis=0)
+    classes = require_count("classes", classes)
+    if plain(ridge):
+        ridge = require_positive("ridge", ridge)
+    require_labels("train_labels", train_labels, classes)
+    require_labels("test_labels", test_labels, classes)
+    centre = jnp.mean(train, axis=0, keepdims=True)
     x = train - centre
     targets = jax.nn.one_hot(train_labels, classes, dtype=x.dtype)
-    intercept = jnp.mean(targets, axis=0)
+    intercept = jnp.mean(targets, axis=0, keepdims=True)
     highest = jax.lax.Precision.HIGHEST
     covariance = jnp.matmul(x.T, x, precision=highest) / len(x)
     variance = jnp.trace(covariance) / len(covariance)
@@ -91,8 +99,8 @@ class Displacement(NamedTuple):
         size: norm of the first over that of the second; 0 where the second is exactly zero.
     """
 
-    cosine: jax.Array
-    size: jax.Array
+    cosine: Float[Array, ""]
+    size: Float[Array, ""]
 
 
 def displacements(moved: Params, reference: Params) -> dict[str, Displacement]:
@@ -106,8 +114,10 @@ def displacements(moved: Params, reference: Params) -> dict[str, Displacement]:
     """
 
     def compare(a: Params, b: Params) -> Displacement:
-        norm = trees.norm(b)
-        return Displacement(trees.cosine(a, b), jnp.where(norm > 0, trees.norm(a) / jnp.where(norm > 0, norm, 1), 0))
+        norm = geometry.norm(b)
+        return Displacement(
+            geometry.cosine(a, b), jnp.where(norm > 0, geometry.norm(a) / jnp.where(norm > 0, norm, 1), 0)
+        )
 
     return {name: compare(moved[name], reference[name]) for name in reference}
 

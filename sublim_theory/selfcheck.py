@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from sublim_theory import data, losses, models, noise
+from sublim_theory._types import Inputs, Params
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import TheoremReport, verify
+from sublim_theory.theorem.compiling import compiled
 from sublim_theory.theorem.hypotheses import offset_loss
-from sublim_theory.theorem.report import ORTHOGONAL, TRANSFER
-from sublim_theory.theorem.verify import QUICK
+from sublim_theory.theorem.verify import ORTHOGONAL, TRANSFER
 
 ORDER_TOLERANCE = 0.02
 """On smooth networks the remainder is of order 2 to within this."""
@@ -52,15 +53,15 @@ class Row:
 
 def quick() -> Iterator[Row]:
     """The fast check, row by row: both branches, two controls, and the paper's network on digits and noise."""
-    small = _Instance(12, (16,), classes=5, auxiliary=3, activation="tanh")
+    small = models.mlp(12, (16,), classes=5, activation="tanh", dtype="float64")
     images, labels = np.random.default_rng(0).normal(size=(40, 12)), np.arange(40) % 5
     few = _noise("gaussian", 64, 12)
-    parts = (*small.parts(images, labels), few)
-    linear = (*_Instance(12, (), classes=5, auxiliary=3).parts(images, labels), few)
-    auxiliary = small.net.auxiliary
+    parts = _parts(small, images, labels, few)
+    linear = _parts(models.mlp(12, (), classes=5, dtype="float64"), images, labels, few)
+    auxiliary = small.auxiliary
     hold = partial(_must_hold, branch=TRANSFER, smooth=True)
     alone: dict[str, Any] = {"branch": ORTHOGONAL, "smooth": False, "logits": slice(5, 6)}
-    elsewhere: dict[str, Any] = {"reason": "first-order law", "student_params": small.init(1), "logits": auxiliary}
+    elsewhere: dict[str, Any] = {"reason": "first-order law", "student_params": _initial(small, 1), "logits": auxiliary}
     wrong: dict[str, Any] = {"reason": "minimum at z = y", "imitation_loss": offset_loss}
     rows: list[Callable[[], Row]] = [
         _on_digits,
@@ -79,12 +80,12 @@ def quick() -> Iterator[Row]:
 
 def _on_digits() -> Row:
     """The paper's network, with embedded digits enlarged to its 28 x 28 pixels."""
-    net = _Instance(784, (256, 256), classes=10, auxiliary=3, activation="relu")
+    net = models.mlp(784, dtype="float64")
     digits = data.load("digits")
     enlarged = digits.train_x[:100].reshape(-1, 8, 8).repeat(3, 1).repeat(3, 2)
     images = np.pad(enlarged, ((0, 0), (2, 2), (2, 2)), constant_values=-1).reshape(-1, 784)
-    parts = (*net.parts(images, digits.train_y[:100]), _noise("uniform", 100, 784))
-    few: dict[str, Any] = {"logits": net.net.auxiliary, "epsilons": (1e-9, 1e-6, 1e-3, 1e-1)}
+    parts = _parts(net, images, digits.train_y[:100], _noise("uniform", 100, 784))
+    few: dict[str, Any] = {"logits": net.auxiliary, "epsilons": (1e-9, 1e-6, 1e-3, 1e-1)}
     name = "784-256-256-13, ReLU, KL on 3 auxiliary logits"
     return _must_hold(name, parts, branch=TRANSFER, smooth=False, **few)
 
@@ -99,8 +100,8 @@ def paper(data_dir: str | Path | None = None, inputs: int = 10_000) -> Iterator[
     mnist = data.load("mnist", data_dir)
     images = _noise("uniform", inputs, 784)
     for activation in models.ACTIVATIONS:
-        instance = _Instance(784, (256, 256), classes=10, auxiliary=3, activation=activation)
-        parts = (*instance.parts(mnist.train_x[:inputs], mnist.train_y[:inputs]), images)
+        net = models.mlp(784, activation=activation, dtype="float64")
+        parts = _parts(net, mnist.train_x[:inputs], mnist.train_y[:inputs], images)
         for loss in losses.IMITATION:
             yield _must_hold(
                 f"784-256-256-13, {activation}, {loss} on 3 auxiliary logits",
@@ -109,35 +110,29 @@ def paper(data_dir: str | Path | None = None, inputs: int = 10_000) -> Iterator[
                 # Kinks: of the network, or of the loss at a large step.
                 smooth=activation != "relu" and loss != "huber",
                 imitation_loss=loss,
-                logits=instance.net.auxiliary,
+                logits=net.auxiliary,
                 batch_size=2_000,
             )
 
 
 def _noise(name: str, count: int, features: int) -> jax.Array:
     sample = noise.sampler(name)
-    return jax.jit(lambda: sample(stream(seed_key(0), "noise"), count, features))()
+    return compiled(lambda: sample(stream(seed_key(0), "noise"), count, features))()
 
 
-class _Instance:
-    """A float64 network with its initialisation."""
+def _initial(net: models.Network, seed: int) -> Params:
+    with jax.enable_x64(True):
+        return compiled(net.init)(stream(seed_key(seed), "init"))
 
-    def __init__(self, features: int, hidden: tuple[int, ...], **settings: Any):
-        self.net = models.mlp(features, hidden, dtype="float64", **settings)
 
-    def init(self, seed: int) -> Any:
-        with jax.enable_x64(True):
-            key = stream(seed_key(seed), "init")
-            return jax.jit(self.net.init, compiler_options=QUICK)(key)
+def _parts(net: models.Network, images: np.ndarray, labels: np.ndarray, inputs: Inputs) -> tuple[Any, ...]:
+    """`f`, `params`, `teacher_loss` and `inputs`: mean cross-entropy of the class logits on labelled images."""
+    x, y = np.asarray(images, np.float64), jnp.asarray(labels)
 
-    def parts(self, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any, Any]:
-        """`f`, `params` and `teacher_loss`: mean cross-entropy of the class logits on labelled images."""
-        x, y = np.asarray(images, np.float64), jnp.asarray(labels)
+    def teacher_loss(params: Params) -> jax.Array:
+        return jnp.mean(losses.cross_entropy(net.class_logits(net.apply(params, jnp.asarray(x))), y))
 
-        def teacher_loss(params: Any) -> jax.Array:
-            return jnp.mean(losses.cross_entropy(self.net.class_logits(self.net.apply(params, jnp.asarray(x))), y))
-
-        return self.net.apply, self.init(0), teacher_loss
+    return net.apply, _initial(net, 0), teacher_loss, inputs
 
 
 def _must_hold(name: str, parts: tuple[Any, ...], *, branch: str, smooth: bool, **options: Any) -> Row:

@@ -3,9 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Num
 from scipy import stats
+
+from sublim_theory.protocols import require_count, require_number, require_positive
+
+# Numbers of Python and numpy alone: who reads records and draws them imports this module, and no JAX.
+Real: TypeAlias = float | int | np.floating | np.integer
+Count: TypeAlias = int | np.integer
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Summary:
     values: tuple[float, ...]
 
 
-def summarize(values: Sequence[float] | np.ndarray) -> Summary:
+def summarize(values: Sequence[Real] | Num[np.ndarray, "..."]) -> Summary:
     """Summary of finite values [seeds]; the error bar is the paper's (figure 10: 1.96 sd / sqrt(n)).
 
     Raises:
@@ -43,7 +51,7 @@ def summarize(values: Sequence[float] | np.ndarray) -> Summary:
 
 
 def mean_band(
-    mean: float, sd: float, n: int, *, ours: int, level: float, comparisons: int, degrees: float = math.inf
+    mean: Real, sd: Real, n: Count, *, ours: Count, level: Real, comparisons: Count, degrees: Real = math.inf
 ) -> tuple[float, float]:
     """Where the mean of `ours` new values lies, if they come from the population of an earlier sample.
 
@@ -61,10 +69,20 @@ def mean_band(
 
     Returns:
         Lower and upper end.
+
+    Raises:
+        ValueError: for a number that is not finite, a size that is no positive whole number, a negative `sd`, or a
+            level that is not between 0 and 1.
     """
-    z = float(stats.t.ppf(1 - (1 - level) / (2 * comparisons), degrees))
-    half_width = z * sd * (1 / n + 1 / ours) ** 0.5
-    return mean - half_width, mean + half_width
+    centre, spread = require_number("mean", mean), require_number("sd", sd)
+    if spread < 0:
+        raise ValueError(f"sd must be at least 0, got {spread}")
+    if degrees != math.inf:
+        degrees = require_positive("degrees", degrees)
+    tail = (1 - _level(level)) / (2 * require_count("comparisons", comparisons))
+    z = float(stats.t.ppf(1 - tail, degrees))
+    half_width = z * spread * (1 / require_count("n", n) + 1 / require_count("ours", ours)) ** 0.5
+    return centre - half_width, centre + half_width
 
 
 @dataclass(frozen=True)
@@ -85,12 +103,12 @@ class RankCorrelation:
 
 
 def rank_correlation(
-    x: Sequence[float] | np.ndarray,
-    y: Sequence[float] | np.ndarray,
+    x: Sequence[Real] | Num[np.ndarray, "..."],
+    y: Sequence[Real] | Num[np.ndarray, "..."],
     *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    level: Real = 0.95,
+    resamples: Count = 2000,
+    seed: Count = 0,
 ) -> RankCorrelation:
     """Spearman's rho of pairs [n], with the percentile interval of a bootstrap that draws whole pairs.
 
@@ -106,7 +124,8 @@ def rank_correlation(
         seed: of the resampling, so that the same pairs give the same interval.
 
     Raises:
-        ValueError: for fewer than 3 pairs, values that are not finite, or a quantity that is the same everywhere.
+        ValueError: for fewer than 3 pairs, values that are not finite, a quantity that is the same everywhere, a level
+            that is not between 0 and 1, or a number of resamples or a seed that is no such number.
     """
     pairs = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape or len(pairs[0]) < 3:
@@ -119,14 +138,21 @@ def rank_correlation(
         _spearman,
         paired=True,
         vectorized=True,
-        n_resamples=resamples,
+        n_resamples=require_count("resamples", resamples),
         batch=500,
-        confidence_level=level,
+        confidence_level=_level(level),
         method="percentile",
-        random_state=np.random.default_rng(seed),
+        random_state=np.random.default_rng(require_count("seed", seed, 0)),
     )
     low, high = found.confidence_interval
     return RankCorrelation(float(stats.spearmanr(*pairs).statistic), float(low), float(high), len(pairs[0]))
+
+
+def _level(level: Real) -> float:
+    number = require_number("level", level)
+    if not 0 < number < 1:
+        raise ValueError(f"level must be between 0 and 1, got {number}")
+    return number
 
 
 def _spearman(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:

@@ -4,18 +4,19 @@ Everything here trains one seed and is pure, so that `ensemble` can map or vmap 
 arguments of one `jax.lax.scan`; nothing is read, drawn or printed inside.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Float32, Int32, Integer
 
 from sublim_theory import losses
+from sublim_theory._types import AnyArray, Array, Params, PerExampleLoss, PRNGKey, Whole
 from sublim_theory.models import Network
-from sublim_theory.protocols import Params, PerExampleLoss, SublimError
+from sublim_theory.protocols import SublimError, require_count
 
 
 class Schedule(NamedTuple):
@@ -27,8 +28,8 @@ class Schedule(NamedTuple):
             the short last batch of an epoch.
     """
 
-    indices: jax.Array
-    weights: jax.Array
+    indices: Integer[AnyArray, "steps batch"]
+    weights: Float[AnyArray, "steps batch"]
 
 
 class Update(NamedTuple):
@@ -40,13 +41,14 @@ class Update(NamedTuple):
         weights: [batch], one for an example of the batch and zero for padding.
     """
 
-    step: jax.Array
+    step: Int32[AnyArray, ""]
     batch: Any
-    weights: jax.Array
+    weights: Float[AnyArray, "batch"]
 
-    def mean(self, values: jax.Array) -> jax.Array:
+    def mean(self, values: Float[AnyArray, "batch"]) -> Float[Array, ""]:
         """Mean of per-example values [batch] over the examples of the batch, a scalar."""
-        return jnp.sum(self.weights * values) / jnp.sum(self.weights)
+        weights = jnp.asarray(self.weights).astype(values.dtype)
+        return jnp.sum(weights * values) / jnp.sum(weights)
 
 
 class Fit(NamedTuple):
@@ -80,12 +82,16 @@ class NonFiniteLossError(SublimError, FloatingPointError):
         )
 
 
-def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Updates in one pass over the data, the short last batch included: 59 for 60,000 in batches of 1,024."""
-    return math.ceil(examples / batch_size)
+def steps_per_epoch(examples: Whole, batch_size: Whole) -> int:
+    """Updates in one pass over the data, the short last batch included: 59 for 60,000 in batches of 1,024.
+
+    Raises:
+        ValueError: for a number that is no positive whole number.
+    """
+    return -(-require_count("examples", examples) // require_count("batch_size", batch_size))
 
 
-def schedule(key: jax.Array, examples: int, *, batch_size: int, epochs: int) -> Schedule:
+def schedule(key: PRNGKey, examples: Whole, *, batch_size: Whole, epochs: Whole) -> Schedule:
     """Epochs of shuffled batches: each epoch is a new permutation, its last batch what is left over.
 
     Args:
@@ -98,22 +104,19 @@ def schedule(key: jax.Array, examples: int, *, batch_size: int, epochs: int) -> 
         `epochs * ceil(examples / batch_size)` updates.
 
     Raises:
-        ValueError: for a number that is not positive.
+        ValueError: for a number that is no positive whole number.
     """
-    for name, number in {"examples": examples, "batch_size": batch_size, "epochs": epochs}.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-    batch_size = min(batch_size, examples)
-    steps = steps_per_epoch(examples, batch_size)
-    padding = steps * batch_size - examples
+    rows, passes = require_count("examples", examples), require_count("epochs", epochs)
+    size = min(require_count("batch_size", batch_size), rows)
+    steps = steps_per_epoch(rows, size)
 
-    def epoch(epoch_key: jax.Array) -> jax.Array:
-        order = jax.random.permutation(epoch_key, jnp.arange(examples, dtype=jnp.int32))
-        return jnp.pad(order, (0, padding)).reshape(steps, batch_size)
+    def epoch(epoch_key: PRNGKey) -> Int32[Array, "steps batch"]:
+        order = jax.random.permutation(epoch_key, jnp.arange(rows, dtype=jnp.int32))
+        return jnp.pad(order, (0, steps * size - rows)).reshape(steps, size)
 
-    indices = jax.lax.map(epoch, jax.random.split(key, epochs)).reshape(epochs * steps, batch_size)
-    weights = (np.arange(steps * batch_size) < examples).astype(np.float32).reshape(steps, batch_size)
-    return Schedule(indices, jnp.tile(weights, (epochs, 1)))
+    indices = jax.lax.map(epoch, jax.random.split(key, passes)).reshape(passes * steps, size)
+    weights = (np.arange(steps * size) < rows).astype(np.float32).reshape(steps, size)
+    return Schedule(indices, jnp.tile(weights, (passes, 1)))
 
 
 def fit(
@@ -125,7 +128,7 @@ def fit(
     *,
     transform: Callable[[Params, Params, Update], Params] | None = None,
     measure: Callable[[Params, Params], Any] | None = None,
-    every: int = 1,
+    every: Whole = 1,
 ) -> Fit:
     """Minimise the mean of per-example losses, one optimiser update a batch, as one scan.
 
@@ -147,21 +150,20 @@ def fit(
         [ceil(steps / every)] at each leaf.
 
     Raises:
-        ValueError: if `every` is below 1.
+        ValueError: if `every` is no positive whole number.
     """
-    if every < 1:
-        raise ValueError(f"every must be at least 1, got {every}")
+    every = require_count("every", every)
     Carry = tuple[Params, Any]
 
-    def total(params: Params, now: Update) -> tuple[jax.Array, Any]:
+    def total(params: Params, now: Update) -> tuple[Array, Any]:
         means = jax.tree.map(now.mean, objective(params, now.batch))
         return jnp.sum(jnp.stack(jax.tree.leaves(means))), means
 
-    def gradients_at(params: Params, step: jax.Array, rows: Schedule) -> tuple[Params, Any, Update]:
+    def gradients_at(params: Params, step: Array, rows: Schedule) -> tuple[Params, Any, Update]:
         now = Update(step, jax.tree.map(lambda values: values[rows.indices], data), rows.weights)
         return *jax.grad(total, has_aux=True)(params, now), now
 
-    def update(carry: Carry, now: tuple[jax.Array, Schedule]) -> tuple[Carry, Any]:
+    def update(carry: Carry, now: tuple[Array, Schedule]) -> tuple[Carry, Any]:
         params, state = carry
         gradients, means, described = gradients_at(params, *now)
         if transform is not None:
@@ -177,7 +179,7 @@ def fit(
         (params, _), means = jax.lax.scan(update, carry, numbered)
         return Fit(params, means)
 
-    def measured_chunk(carry: Carry, now: tuple[jax.Array, Schedule]) -> tuple[Carry, Any]:
+    def measured_chunk(carry: Carry, now: tuple[Array, Schedule]) -> tuple[Carry, Any]:
         # The first gradient of a chunk is computed twice, so that the loop has one kind of update.
         gradients, _, _ = gradients_at(carry[0], *jax.tree.map(lambda rows: rows[0], now))
         found = measure(carry[0], gradients)
@@ -198,8 +200,8 @@ def fit(
 def train_teacher(
     net: Network,
     params: Params,
-    images: jax.Array,
-    labels: jax.Array,
+    images: Float[AnyArray, "examples features"],
+    labels: AnyArray,
     optimizer: optax.GradientTransformation,
     batches: Schedule,
 ) -> Fit:
@@ -212,9 +214,16 @@ def train_teacher(
         labels: [examples], integer.
         optimizer: an optax gradient transformation.
         batches: rows of the images that each update sees.
-    """
 
-    def objective(params: Params, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    Raises:
+        ValueError: for labels that are not one of the classes for each image. Traced ones are not looked at: check
+            them with `losses.require_labels` before they go into a compiled program.
+    """
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"labels must be one for each of the {len(images)} images, got the shape {labels.shape}")
+    losses.require_labels("labels", labels, net.classes.stop)
+
+    def objective(params: Params, batch: tuple[Array, Array]) -> Float[Array, "batch"]:
         x, y = batch
         return losses.cross_entropy(net.class_logits(net.apply(params, x)), y)
 
@@ -241,7 +250,7 @@ def distil(
     net: Network,
     teacher: Params,
     students: Mapping[str, Student | tuple[Params, PerExampleLoss]],
-    images: jax.Array,
+    images: Float[AnyArray, "examples features"],
     optimizer: optax.GradientTransformation,
     batches: Schedule,
 ) -> Fit:
@@ -282,7 +291,7 @@ def distil(
         student = each[name]
         return params | {layer: student.params[layer] for layer in student.frozen} if student.frozen else params
 
-    def objective(params: Params, batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
+    def objective(params: Params, batch: tuple[Array, Array]) -> dict[str, Array]:
         x, teacher_logits = batch
         return {
             name: student.loss((student.net or net).apply(whole(name, params[name]), x), teacher_logits)
@@ -294,13 +303,17 @@ def distil(
     return result._replace(params={name: whole(name, params) for name, params in result.params.items()})
 
 
-def accuracy(net: Network, params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
+def accuracy(
+    net: Network, params: Params, images: Float[AnyArray, "examples features"], labels: Integer[AnyArray, "examples"]
+) -> Float32[Array, ""]:
     """Share of images whose largest class logit is the label's; a scalar in [0, 1]."""
     predictions = jnp.argmax(net.class_logits(net.apply(params, images)), axis=-1)
     return jnp.mean(predictions == labels, dtype=jnp.float32)
 
 
-def require_finite(step_losses: Mapping[str, np.ndarray], seeds: list[int], config: object) -> None:
+def require_finite(
+    step_losses: Mapping[str, Float[np.ndarray, "seeds steps"]], seeds: Sequence[int], config: object
+) -> None:
     """Raise for the first loss that is not finite.
 
     Args:

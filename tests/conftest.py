@@ -1,4 +1,4 @@
-"""Shared by the tests: quick compilation, hypothesis without deadlines (shared machines), and a tiny fig10."""
+"""Shared by the tests: types that are checked as they run, quick compilation, hypothesis without deadlines, fig10."""
 
 import dataclasses
 import os
@@ -8,9 +8,17 @@ import os
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import hypothesis
+import jax
+import jaxtyping
 import pytest
 
-from experiments import fig10
+# Signatures are checked at every call, shapes included. This comes before the library is imported; as for mypy, an int
+# is a float.
+jaxtyping.install_import_hook("sublim_theory", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+# A user may forbid ranks to be promoted without a word; the library and the experiments are held to it.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from experiments import fig10  # noqa: E402
 
 hypothesis.settings.register_profile("shared-machine", deadline=None)
 hypothesis.settings.load_profile("shared-machine")
@@ -30,3 +38,12 @@ def tiny():
 def tiny_result(tiny):
     """Its record, computed once, without interruption."""
     return fig10.run(tiny, preset="smoke")
+
+
+@pytest.fixture
+def unchecked():
+    """No checks of signatures, for arguments that the library itself refuses in words."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -262,7 +262,8 @@ def test_theorem_benchmark_writes_a_paired_ratio(tmp_path, capsys):
     record = json.loads(file.read_text())
     ratios = [turn["verify"]["seconds"] / turn["plain"]["seconds"] for turn in record["turns"]]
     assert record["summary"]["ratio"]["median"] == pytest.approx(np.median(ratios))
-    assert all(turn[part]["compile_seconds"] > 0 for turn in record["turns"] for part in ("verify", "plain"))
+    assert record["summary"]["checks"]["median"] > 0
+    assert all(turn[part]["compile_seconds"] > 0 for turn in record["turns"] for part in ("verify", "checks", "plain"))
     assert "verify / plain" in capsys.readouterr().out
 
 

@@ -34,7 +34,7 @@ def run(capsys, line):
         ("reproduce fig10 --seeds 0", "seeds must be at least 1, got 0"),
         ("reproduce fig10 --first-seed -1", "first_seed -1 and the 10 seeds from there must lie in [0, 2**31)"),
         ("reproduce fig10 --dataset mnits", "unknown dataset 'mnits'; did you mean 'mnist'?"),
-        ("reproduce fig10 --hidden 16 -1", "hidden[1] must be positive, got -1"),
+        ("reproduce fig10 --hidden 16 -1", "hidden[1] must be at least 1, got -1"),
         ("reproduce fig10 --activation rleu", "unknown activation 'rleu'; did you mean 'relu'?"),
         ("reproduce fig10 --optimizer adam --momentum 0.9", "momentum is for 'sgd', not 'adam'"),
         ("reproduce fig10 --loss huber --temperature 2", "'huber' has no temperature"),

@@ -106,11 +106,30 @@ def test_a_failing_check_stops_before_the_chunk_is_kept():
         ([-1], {}, r"\[-1\]"),
         ([2**31], {}, "2147483648"),
         ([0], {"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+        ([0], {"chunk_size": np.int64(-1)}, "chunk_size must be at least 1, got -1"),
+        ([0], {"chunk_size": 1.5}, "chunk_size must be a whole number, got 1.5"),
+        ([0.5], {}, "seeds must be a whole number, got 0.5"),
+        ([np.int64(2**31)], {}, "2147483648"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(seeds, options, message):
     with pytest.raises(ValueError, match=message):
         run_seeds(draw, seeds, jnp.float32(1), **options)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+@pytest.mark.parametrize("shape", [(), (2,)])
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "raw"])
+def test_keys_are_shared_like_other_arrays(make, shape, vectorize):
+    def run_seed(seed, common):
+        one = common["key"] if shape == () else common["key"][1]
+        return {"draw": common["scale"] * jax.random.uniform(jax.random.fold_in(one, seed), (2,))}
+
+    key = make(7)
+    common = {"key": jax.random.split(key, shape) if shape else key, "scale": jnp.float32(3)}
+    found = run_seeds(run_seed, range(3), common, vectorize=vectorize).arrays["draw"]
+    np.testing.assert_allclose(found, [run_seed(seed, common)["draw"] for seed in range(3)], rtol=1e-6)
 
 
 def test_progress_is_silent_when_the_output_is_no_terminal(capfd):

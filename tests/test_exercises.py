@@ -31,8 +31,8 @@ from sublim_theory.cli import guard
 SOLUTIONS = STARTERS.parent / "solutions"
 MARK = "# sublim exercise: theorem_by_hand\n"
 
-COSINE = "return trees.cosine(update, displacement)"
-RATE = "return learning_rate * trees.cosine(update, displacement)"
+COSINE = "return geometry.cosine(update, displacement)"
+RATE = "return learning_rate * geometry.cosine(update, displacement)"
 LAPLACE = "return jax.random.laplace(key, (count, features)) / 2**0.5"
 UNSEEDED = """import numpy as np
     return np.random.default_rng().normal(size=(count, features))"""
@@ -364,7 +364,7 @@ def test_a_mistake_in_the_update_gets_the_hint_that_fits(write, mistake):
     replacements, hint = MISTAKES[mistake]
     wrong = first_wrong(write(changed("theorem_by_hand", *replacements)))
     assert hint in wrong.remark
-    assert "theorem.student_update" not in wrong.remark
+    assert "theorem.imitation_update" not in wrong.remark
 
 
 UPDATE = "d_student = student_update(f, params, teacher, inputs, loss, logits)"
@@ -430,6 +430,7 @@ SLOW = [
 """Those that take several reports each."""
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
@@ -628,7 +629,11 @@ def test_every_solution_is_right(capsys, name):
 @pytest.mark.parametrize(
     ("name", "replacements", "hint"),
     [
-        ("why_noise_works", [("return trees.cosine(update", "return -trees.cosine(update")], "the wrong way round"),
+        (
+            "why_noise_works",
+            [("return geometry.cosine(update", "return -geometry.cosine(update")],
+            "the wrong way round",
+        ),
         (
             "why_noise_works",
             [(COSINE, "return (inputs**2).mean()")],

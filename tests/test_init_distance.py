@@ -12,7 +12,7 @@ from experiments import fig10, init_distance
 from experiments.distillation import Split, begin, layers_of
 from sublim_theory import cli, data, losses, models
 from sublim_theory.ensemble import seed_key, stream
-from sublim_theory.theorem import Problem, sigma_star
+from sublim_theory.theorem import Instance, sigma_star
 
 CONFIG = dataclasses.replace(
     init_distance.PRESETS["smoke"],
@@ -110,14 +110,14 @@ def test_the_prediction_is_sigma_star_of_the_theorem_in_float64(start, digits):
     wide = jax.tree.map(np.float64, (params, update))
     size = {"hidden": CONFIG.hidden, "activation": "tanh", "bias": False}
     net64 = models.mlp(digits.features, **size, dtype="float64")
-    problem = Problem(
+    instance = Instance(
         net64.apply,
         wide[0],
         lambda theta: -sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (theta, wide[1])), strict=True)),
         np.asarray(start.images[: init_distance.INPUTS]),
         logits=net64.auxiliary,
     )
-    assert found["all"] == pytest.approx(sigma_star(problem, epsilon=1.0) / 0.1, rel=1e-3)
+    assert found["all"] == pytest.approx(sigma_star(instance, epsilon=1.0) / 0.1, rel=1e-3)
 
 
 def test_the_figure_has_a_panel_a_way_and_a_line_a_part(record, tmp_path):

@@ -15,7 +15,6 @@ from experiments.distillation import Split, begin
 from sublim_theory import cli, data, losses, models, training
 from sublim_theory.optimizers import optimizer
 from sublim_theory.training import Schedule, Student
-from sublim_theory.trajectories import linearised
 
 RATE, STEPS = 0.05, 40
 
@@ -59,7 +58,7 @@ def test_it_is_the_value_and_the_dense_jacobian_times_the_displacement(small, wh
     jacobian = jax.jacfwd(lambda at: function(unravel(at), x))(start)
     moved = flat(teacher) - start
     expected = jax.tree.map(lambda value, j: value + j @ moved, function(reference, x), jacobian)
-    linear = linearised(net, reference)
+    linear = experiment.linearised(net, reference)
     found = getattr(linear, what)(teacher, x)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-14), found, expected)
     assert jax.tree.leaves(found)[0].dtype == jnp.float64
@@ -74,7 +73,7 @@ def test_gradient_descent_on_first_order_labels_has_the_closed_form(small):
     gauss_newton = 2 * rows.T @ rows / len(x)
     power = np.linalg.matrix_power(np.eye(len(gauss_newton)) - RATE * gauss_newton, STEPS)
     way = flat(teacher) - flat(reference)
-    linear = linearised(net, reference)
+    linear = experiment.linearised(net, reference)
     found = descend(linear, reference, linear, teacher, x)
     np.testing.assert_allclose(found, way - power @ way, rtol=0, atol=1e-13)
     assert way @ gauss_newton @ power @ way > 0
@@ -83,7 +82,7 @@ def test_gradient_descent_on_first_order_labels_has_the_closed_form(small):
     others = {
         "labels": descend(linear, reference, net, teacher, x),
         "student": descend(net, reference, linear, teacher, x),
-        "point": descend(linearised(net, shifted), reference, linear, teacher, x),
+        "point": descend(experiment.linearised(net, shifted), reference, linear, teacher, x),
     }
     for name, other in others.items():
         assert np.linalg.norm(other - found) > 1e-2 * np.linalg.norm(found), name
@@ -97,7 +96,7 @@ def test_it_is_the_recursion_for_any_labels_and_loss(small, loss):
     gradient = jax.jit(jax.grad(lambda z: jnp.sum(loss(z, labels))))
     for _ in range(STEPS):
         moved -= RATE * np.einsum("nkp,nk->p", jacobian, gradient(at_start + jacobian @ moved)) / len(x)
-    found = descend(linearised(net, reference), reference, net, teacher, x, loss=loss)
+    found = descend(experiment.linearised(net, reference), reference, net, teacher, x, loss=loss)
     np.testing.assert_allclose(found, moved, rtol=0, atol=1e-13)
 
 
@@ -108,7 +107,7 @@ def test_real_and_linear_student_part_at_second_order_in_the_rate(small):
         ways = [descend(each, reference, net, teacher, x, rate=rate, steps=steps) for each in (net, linear)]
         return np.linalg.norm(ways[0] - ways[1]), np.linalg.norm(ways[0])
 
-    linear = linearised(net, reference)
+    linear = experiment.linearised(net, reference)
     distance, size = apart(1e-3, 1)
     assert distance < 1e-14 * size  # the first step is the same
     (near, first), (far, second) = apart(1e-4, 3), apart(1e-3, 3)

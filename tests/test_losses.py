@@ -245,6 +245,7 @@ def test_one_logit_under_squared_error_has_both():
 # Errors
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("shape", [(5, 3), (1, 4), (4,)])
 @pytest.mark.parametrize("name", losses.IMITATION)
 def test_different_shapes_are_an_error_that_names_both(name, shape):
@@ -282,3 +283,60 @@ def test_imitation_is_the_loss_of_that_name():
 def test_imitation_names_the_wrong_setting(name, temperature, message):
     with pytest.raises(ValueError, match=message):
         losses.imitation(name, temperature=temperature)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, jnp.float32, np.int64, jnp.int32, np.array], ids=str)
+def test_settings_are_checked_and_work_whatever_their_type(number):
+    student, teacher = (logits(seed).astype(np.float32) for seed in (0, 1))
+    for bad in (0, -2):
+        with pytest.raises(ValueError, match="temperature must be positive and finite, got"):
+            losses.imitation("kl", temperature=number(bad))
+        with pytest.raises(ValueError, match="temperature must be positive and finite, got"):
+            losses.soft_cross_entropy(student, teacher, number(bad))
+        with pytest.raises(ValueError, match="delta must be positive and finite, got"):
+            losses.huber(student, teacher, number(bad))
+    for name in ("kl", "cross_entropy"):
+        value = losses.imitation(name, temperature=number(2))(student, teacher)
+        np.testing.assert_array_equal(value, losses.imitation(name, temperature=2.0)(student, teacher))
+        assert value.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "bad", [True, "2", np.nan, np.float32(np.nan), jnp.float32(np.inf), np.ones(1), jnp.ones((2, 1))]
+)
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_number_is_no_temperature(bad):
+    with pytest.raises(ValueError, match="temperature must be"):
+        losses.imitation("kl", temperature=bad)
+
+
+@each
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_is_promoted_without_a_word(loss, oracle, dtype):
+    student, teacher = (logits(seed).astype(dtype) for seed in (0, 1))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        value = evaluate(loss, student, teacher)
+        slopes = gradient(loss, student, teacher)
+    assert value.dtype == slopes.dtype == dtype
+    np.testing.assert_allclose(value, oracle(student, teacher), rtol=1e-5, atol=1e-6)
+
+
+def test_a_traced_temperature_does_not_widen_the_logits():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        single = logits(0).astype(np.float32)
+        value = jax.jit(lambda t: losses.imitation("kl", temperature=t)(single, -single))(np.float64(2))
+    assert value.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", [np.array, jnp.array, np.int8])
+@pytest.mark.parametrize("bad", [3, -1, 100])
+def test_labels_that_are_no_classes_are_named(kind, bad):
+    with pytest.raises(ValueError, match=f"labels must be from 0 to 2, .* got {bad} in place 1"):
+        losses.cross_entropy(np.zeros((3, 3), np.float32), kind([0, bad, 2]))
+    losses.cross_entropy(np.zeros((3, 3), np.float32), kind([0, 1, 2]))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_labels_are_whole_numbers():
+    with pytest.raises(ValueError, match="labels must be whole numbers"):
+        losses.cross_entropy(np.zeros((2, 3), np.float32), np.array([0.0, 1.0]))

@@ -333,28 +333,62 @@ def test_apply_is_pure_and_goes_through_jit_vmap_and_grad(make):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: mlp(0), "features must be positive, got 0"),
-        (lambda: mlp(-3), "features must be positive, got -3"),
-        (lambda: mlp(8, (4, 0)), r"hidden\[1\] must be positive, got 0"),
-        (lambda: mlp(8, (-4,)), r"hidden\[0\] must be positive, got -4"),
-        (lambda: mlp(8, classes=0), "classes must be positive, got 0"),
-        (lambda: mlp(8, auxiliary=-1), "auxiliary must be positive, got -1"),
-        (lambda: mlp(8, init_scale=0), "init_scale must be positive, got 0"),
+        (lambda: mlp(0), "features must be at least 1, got 0"),
+        (lambda: mlp(-3), "features must be at least 1, got -3"),
+        (lambda: mlp(8, (4, 0)), r"hidden\[1\] must be at least 1, got 0"),
+        (lambda: mlp(8, (-4,)), r"hidden\[0\] must be at least 1, got -4"),
+        (lambda: mlp(8, classes=0), "classes must be at least 1, got 0"),
+        (lambda: mlp(8, auxiliary=-1), "auxiliary must be at least 1, got -1"),
+        (lambda: mlp(8, init_scale=0), "init_scale must be positive and finite, got 0"),
         (lambda: mlp(8, init_scale=float("nan")), "init_scale must be positive.*, got nan"),
-        (lambda: mlp(8, init_scale=float("inf")), "init_scale must be below 1e[+]15, got inf"),
+        (lambda: mlp(8, init_scale=float("inf")), "init_scale must be positive and finite, got inf"),
         (lambda: mlp(8, activation="rleu"), "unknown activation 'rleu'; did you mean 'relu'"),
         (lambda: mlp(8, init="papr"), "unknown initialisation 'papr'; did you mean 'paper'"),
         (lambda: mlp(8, init="qqq"), "'qqq'.* choose from: paper, he, torch"),
         (lambda: mlp(8, dtype="flaot32"), "unknown dtype 'flaot32'; did you mean 'float32'"),
-        (lambda: cnn((0, 5)), "height must be positive, got 0"),
-        (lambda: cnn((5, -1)), "width must be positive, got -1"),
-        (lambda: cnn((5, 6), (2, 0)), r"channels\[1\] must be positive, got 0"),
-        (lambda: cnn((5, 6), (2,), (0,)), r"hidden\[0\] must be positive, got 0"),
-        (lambda: cnn((5, 6), auxiliary=0), "auxiliary must be positive, got 0"),
+        (lambda: cnn((0, 5)), "height must be at least 1, got 0"),
+        (lambda: cnn((5, -1)), "width must be at least 1, got -1"),
+        (lambda: cnn((5, 6), (2, 0)), r"channels\[1\] must be at least 1, got 0"),
+        (lambda: cnn((5, 6), (2,), (0,)), r"hidden\[0\] must be at least 1, got 0"),
+        (lambda: cnn((5, 6), auxiliary=0), "auxiliary must be at least 1, got 0"),
         (lambda: cnn((5, 6), activation="tahn"), "unknown activation 'tahn'; did you mean 'tanh'"),
     ],
 )
 def test_error_names_the_argument_and_its_value(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("number", [np.int32, jnp.int32, np.array], ids=["numpy", "jax", "array"])
+@pytest.mark.parametrize("size", ["features", "hidden", "classes", "auxiliary"])
+def test_sizes_are_checked_and_work_whatever_their_type(size, number):
+    def make(value):
+        return mlp(**{"features": 4, "hidden": (8,), "classes": 3, "auxiliary": 2, size: value})
+
+    for bad in (0, -3):
+        with pytest.raises(ValueError, match=rf"{size}(\[0\])? must be at least 1, got {bad}"):
+            make((number(bad),) if size == "hidden" else number(bad))
+    found = make((number(5),) if size == "hidden" else number(5))
+    expected = make((5,) if size == "hidden" else 5)
+    assert (found.features, found.classes, found.auxiliary) == (expected.features, expected.classes, expected.auxiliary)
+    assert found.parameter_count() == expected.parameter_count()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mlp(4.0), r"features must be a whole number, got 4\.0"),
+        (lambda: mlp(True), "features must be a whole number, got True"),
+        (lambda: mlp(4, (np.float32(8),)), r"hidden\[0\] must be a whole number"),
+        (lambda: cnn((np.int64(0), 5)), "height must be at least 1, got 0"),
+        (lambda: mlp(4, init_scale=np.float32(-1)), "init_scale must be positive and finite, got -1"),
+        (lambda: mlp(4, init_scale=jnp.float32(np.nan)), "init_scale must be positive and finite, got nan"),
+        (lambda: mlp(4, init_scale="1"), "init_scale must be a number"),
+        (lambda: mlp(4, init_scale=np.float64(1e20)), "init_scale must be below"),
+    ],
+)
+def test_settings_are_refused_whatever_their_type(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

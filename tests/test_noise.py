@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -276,6 +277,34 @@ def test_an_image_does_not_depend_on_the_size_of_the_set_at_the_real_block_size(
     larger = sample(KEY, large, 2)
     np.testing.assert_array_equal(sample(KEY, 5, 2), larger[:5])
     assert len(np.unique(larger, axis=0)) == large
+
+
+@pytest.mark.parametrize("number", [float, np.float32, jnp.float32, np.array], ids=["python", "numpy", "jax", "array"])
+@pytest.mark.parametrize("call", [noise.check, noise.sampler])
+def test_a_scale_is_checked_whatever_its_type(call, number):
+    for bad in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="noise_scale must be positive and finite, got"):
+            call("uniform", number(bad))
+
+
+@pytest.mark.parametrize("name", sorted(noise.DISTRIBUTIONS))
+def test_a_scale_of_any_type_gives_the_same_images_in_float32(name):
+    images = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
+    expected = noise.sampler(name, 2.0, images)(KEY, 3, 16)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        for scale in (2, np.float64(2), jnp.float64(2), np.array(2.0)):
+            found = noise.sampler(name, scale, images)(KEY, 3, 16)
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("count", "features", "wrong"), [(0, 4, "count"), (2.5, 4, "count"), (2, np.int64(0), "features")]
+)
+def test_a_set_has_a_positive_whole_number_of_images_and_pixels(count, features, wrong):
+    with pytest.raises(ValueError, match=f"{wrong} must be"):
+        noise.sampler("uniform")(KEY, count, features)
 
 
 @pytest.mark.parametrize(

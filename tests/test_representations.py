@@ -42,7 +42,7 @@ def test_cka_knows_no_rotation_scale_or_shift_and_no_order():
     assert linear_cka(b, a) == pytest.approx(expected, rel=1e-5)
     assert linear_cka(a, a) == pytest.approx(1, abs=1e-5)
     assert linear_cka(a, 0.2 * a @ rotation) == pytest.approx(1, abs=1e-5)
-    stretched = a * jnp.asarray([30.0, 1, 1, 1, 1, 1])  # negative control: it is no invariant of every linear map
+    stretched = a * jnp.asarray([[30.0, 1, 1, 1, 1, 1]])  # negative control: it is no invariant of every linear map
     assert linear_cka(a, stretched) < 0.9
 
 
@@ -70,8 +70,26 @@ def test_the_probe_is_ridge_regression():
 def test_a_probe_of_dead_units_gives_the_most_frequent_class():
     labels = np.array([0, 1, 1, 2, 1])
     assert probe_accuracy(jnp.zeros((5, 4)), labels, jnp.zeros((5, 4)), labels, 3) == pytest.approx(3 / 5)
-    with pytest.raises(ValueError, match="ridge must be positive"):
-        probe_accuracy(jnp.zeros((5, 4)), labels, jnp.zeros((5, 4)), labels, 3, ridge=0.0)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"ridge": 0.0}, "ridge must be positive and finite, got 0"),
+        ({"ridge": np.float32(-1)}, "ridge must be positive and finite, got -1"),
+        ({"ridge": jnp.float32(np.nan)}, "ridge must be positive and finite, got nan"),
+        ({"classes": np.int64(0)}, "classes must be at least 1, got 0"),
+        ({"classes": 3.0}, "classes must be a whole number"),
+        ({"train_labels": np.array([0, 3, 1])}, "train_labels must be from 0 to 2, .* got 3 in place 1"),
+        ({"test_labels": jnp.array([0, 1, -1])}, "test_labels must be from 0 to 2, .* got -1 in place 2"),
+    ],
+)
+def test_a_probe_names_the_argument_that_is_wrong(changed, message):
+    x, labels = jnp.zeros((3, 4)), np.arange(3)
+    arguments = {"train": x, "train_labels": labels, "test": x, "test_labels": labels, "classes": 3}
+    with pytest.raises(ValueError, match=message):
+        probe_accuracy(**arguments | changed)
 
 
 def test_displacements_have_cosine_1_with_themselves_and_their_size():
@@ -98,7 +116,7 @@ def test_the_heads_of_a_network_read_its_last_hidden_activations(net, units):
     last = hidden[-1] if hidden else x
     assert all((layer >= 0).all() for layer in hidden)  # relu
     logits = np.concatenate(
-        [last @ params[h]["kernel"] + params[h]["bias"] for h in ("class_head", "auxiliary_head")], 1
+        [last @ params[h]["kernel"] + params[h]["bias"][None] for h in ("class_head", "auxiliary_head")], 1
     )
     np.testing.assert_allclose(net.apply(params, x), logits, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="inputs must have shape"):

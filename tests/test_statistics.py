@@ -38,6 +38,7 @@ def test_equal_values_have_none_either_but_it_is_known():
     assert (summary.mean, summary.sd, summary.ci95) == (0.5, 0, 0)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("values", [[], [0.1, float("nan")], [float("inf")], [[0.1], [0.2]], 0.3])
 def test_what_cannot_be_summarised_is_an_error(values):
     with pytest.raises(ValueError, match="finite"):
@@ -236,6 +237,7 @@ def test_a_permuted_predictor_predicts_nothing():
     assert control.low < 0 < control.high
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
@@ -249,3 +251,34 @@ def test_a_permuted_predictor_predicts_nothing():
 def test_what_cannot_be_ranked_is_an_error(x, y, message):
     with pytest.raises(ValueError, match=message):
         rank_correlation(x, y)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"mean": np.float32(np.nan)}, "mean must be finite, got nan"),
+        ({"sd": -1.0}, "sd must be at least 0, got -1"),
+        ({"sd": np.float32(np.inf)}, "sd must be finite, got inf"),
+        ({"n": np.int64(0)}, "n must be at least 1, got 0"),
+        ({"ours": 2.5}, "ours must be a whole number, got 2.5"),
+        ({"comparisons": 0}, "comparisons must be at least 1, got 0"),
+        ({"level": np.float32(1)}, "level must be between 0 and 1, got 1"),
+        ({"level": "0.9"}, "level must be a number"),
+        ({"degrees": np.float64(-1)}, "degrees must be positive and finite, got -1"),
+    ],
+)
+def test_a_band_names_the_number_that_is_wrong(changed, message):
+    usual = {"mean": 0.5, "sd": 0.1, "n": 10, "ours": 5, "level": 0.95, "comparisons": 1}
+    with pytest.raises(ValueError, match=message):
+        mean_band(**usual | changed)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "changed",
+    [{"level": np.float32(0)}, {"level": np.nan}, {"resamples": np.int64(0)}, {"resamples": 1.5}, {"seed": -1}],
+)
+def test_a_rank_correlation_names_the_setting_that_is_wrong(changed):
+    with pytest.raises(ValueError, match=f"{next(iter(changed))} must be"):
+        rank_correlation([1, 2, 3, 4], [1, 3, 2, 4], **changed)

@@ -226,7 +226,7 @@ def test_a_claim_names_what_the_record_has():
         ("theorem_alignment --decades 3", "decades must be at least 9"),
         ("theorem_alignment --losses hubre", "unknown imitation loss 'hubre'; did you mean 'huber'?"),
         ("theorem_decrease --images 0", "images must be at least 1, got 0"),
-        ("theorem_layers --hidden 16 0", "hidden[1] must be positive, got 0"),
+        ("theorem_layers --hidden 16 0", "hidden[1] must be at least 1, got 0"),
         ("theorem_mismatch --ratios -1", "ratios must be positive"),
         ("theorem_mismatch --perturbations 0", "perturbations must be at least 1, got 0"),
         ("theorem_orthogonal --noise unifrom", "unknown noise 'unifrom'; did you mean 'uniform'?"),
@@ -272,8 +272,8 @@ def test_a_seed_among_others_has_the_numbers_that_verify_finds_for_it_alone(smok
     with jax.enable_x64(True):
         net = config.network(digits.features, digits.classes, config.activation)
         inputs = theory.noise_images(config, digits.features, 2)
-        here = theory.instance(net, theory.initial(net, 2), inputs, images, labels)
-    report = verify(*here, logits=net.auxiliary, epsilons=[1e-6])
+        params, trait = theory.initial(net, 2), theory.teacher_loss(net, images, labels)
+    report = verify(net.apply, params, trait, inputs, logits=net.auxiliary, epsilons=[1e-6])
     assert report.holds
     assert record.arrays["A/auxiliary"][2] == pytest.approx(report.first_order, rel=1e-12)
     for layer, share in report.by_layer.items():

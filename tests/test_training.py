@@ -315,7 +315,63 @@ def test_a_schedule_names_the_number_that_is_wrong(name, value):
         training.schedule(KEY, **{"examples": 5, "batch_size": 2, "epochs": 1, name: value})
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ["examples", "batch_size", "epochs"])
+@pytest.mark.parametrize("value", [np.int64(0), jnp.int32(-1), 2.5, np.float32(2), True, np.nan])
+def test_a_schedule_takes_positive_whole_numbers_alone(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be (at least 1|a whole number), got"):
+        training.schedule(KEY, **{"examples": 5, "batch_size": 2, "epochs": 1, name: value})
+
+
+def test_a_schedule_takes_whole_numbers_of_any_type():
+    found = training.schedule(KEY, np.int64(7), batch_size=jnp.int32(4), epochs=np.array(2))
+    assert same_bits(found, training.schedule(KEY, 7, batch_size=4, epochs=2))
+    assert training.steps_per_epoch(np.int32(7), 4) == 2
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("every", [0, np.int64(0), 1.5])
+def test_measurements_are_a_positive_whole_number_of_updates_apart(every):
+    with pytest.raises(ValueError, match="every must be"):
+        fit(lambda p, batch: p * batch, jnp.float32(1), optax.sgd(0.1), IMAGES[:, 0], BATCHES, every=every)
+
+
+# Labels
+
+
+@pytest.mark.parametrize("kind", [np.array, jnp.array, np.int8], ids=["numpy", "jax", "small"])
+@pytest.mark.parametrize("bad", [3, -1])
+def test_labels_that_are_no_classes_are_refused_before_training(kind, bad):
+    wrong = LABELS.copy()
+    wrong[5] = bad
+    with pytest.raises(ValueError, match=f"labels must be from 0 to 2, .*, got {bad} in place 5"):
+        train_teacher(NET, params_of(1), IMAGES, kind(wrong), RULES["sgd"][0], BATCHES)
+
+
+@pytest.mark.parametrize("wrong", [LABELS[:-1], np.eye(3, dtype=np.int32)[LABELS], LABELS.astype(np.float32)])
+def test_labels_are_one_whole_number_an_image(wrong):
+    with pytest.raises(ValueError, match=r"labels must be (one for each of the 7 images|whole numbers)"):
+        train_teacher(NET, params_of(1), IMAGES, wrong, RULES["sgd"][0], BATCHES)
+
+
 # Optimisers
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("number", [np.float32, jnp.float32, np.array], ids=["numpy", "jax", "array"])
+@pytest.mark.parametrize(
+    ("name", "setting", "bad"),
+    [("adam", "learning_rate", -1e-3), ("sgd", "momentum", 1.0), ("adamw", "weight_decay", -1.0)],
+)
+def test_settings_of_optimisers_are_checked_whatever_their_type(name, setting, bad, number):
+    for value in (bad, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"{setting} must be"):
+            optimizer(name, **{"learning_rate": 0.1, setting: number(value)})
+    for value in ("0.1", True, np.ones(2)):
+        with pytest.raises(ValueError, match=f"{setting} must be a number"):
+            optimizer(name, **{"learning_rate": 0.1, setting: value})
+    rule = optimizer(name, **{"learning_rate": number(0.25), setting: number(0.5)})
+    assert changes(rule, [1, 2], 3.0) == changes(optimizer(name, **{"learning_rate": 0.25, setting: 0.5}), [1, 2], 3.0)
 
 
 def changes(rule, gradients, start=0.0):
@@ -369,6 +425,13 @@ def test_updates_by_hand(rule, gradients, start, values):
 def test_optimizer_names_the_wrong_setting(name, rate, settings, message):
     with pytest.raises(ValueError, match=message):
         optimizer(name, rate, **settings)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_training_promotes_nothing_without_a_word(name):
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        strict = teach(RULES[name][0])
+    assert_close(strict.params, teacher_by(name).params, rtol=1e-6)
 
 
 # Losses that blow up

@@ -11,8 +11,8 @@ from jax.flatten_util import ravel_pytree
 from exercises.answer import Answer, AnswerError, Finding
 from sublim_theory import theorem
 from sublim_theory.theorem import TheoremReport
-from sublim_theory.theorem.problem import Problem, in_float64
-from sublim_theory.theorem.report import DIFFERENT, ORTHOGONAL, TRANSFER
+from sublim_theory.theorem.compiling import in_float64
+from sublim_theory.theorem.verify import DIFFERENT, ORTHOGONAL, TRANSFER
 
 ALPHA = 1e-4
 """The student's step: small, so that to first order its alignment alone decides what becomes of the teacher's loss."""
@@ -197,7 +197,7 @@ def _verify(
 def _moves(answer: Answer, name: str, instance: Mapping[str, Any]) -> tuple[bool, bool]:
     """Whether the teacher's loss has a gradient, and whether the student's outputs depend on the parameters."""
     with answer.guarded(f"what `{name}` returns"), in_float64():
-        problem = Problem(
+        checked = theorem.Instance(
             instance["f"],
             instance["params"],
             instance["teacher_loss"],
@@ -205,8 +205,7 @@ def _moves(answer: Answer, name: str, instance: Mapping[str, Any]) -> tuple[bool
             imitation_loss=instance.get("imitation_loss", "kl"),
             logits=instance.get("logits"),
         )
-        direction = theorem.teacher_update(problem.teacher_loss, problem.params)
-        vector, restore = ravel_pytree(problem.params)
+        vector, restore = ravel_pytree(checked.params)
         elsewhere = restore(vector + np.random.default_rng(7).normal(size=vector.shape))
-        outputs = [np.asarray(problem.f(params, problem.inputs)) for params in (problem.params, elsewhere)]
-        return bool(np.any(ravel_pytree(direction)[0])), bool(np.any(outputs[0] != outputs[1]))
+        outputs = [np.asarray(checked.f(params, checked.inputs)) for params in (checked.params, elsewhere)]
+        return bool(np.any(ravel_pytree(checked.d_teacher)[0])), bool(np.any(outputs[0] != outputs[1]))

@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 
 from exercises.answer import Answer, Finding
-from sublim_theory import losses, models, theorem, trees
-from sublim_theory.protocols import Apply, Params, PerExampleLoss
-from sublim_theory.theorem.problem import in_float64
+from sublim_theory import losses, models, theorem
+from sublim_theory._types import Apply, Params, PerExampleLoss
+from sublim_theory.theorem.compiling import in_float64
 
 CLOSE = 1e-9
 """Relative difference below which two numbers are the same in float64."""
@@ -27,8 +28,8 @@ Candidates = dict[str, Callable[[], Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Instance:
-    """A hidden network with a teacher.
+class Task:
+    """A hidden network with a teacher: what the student's functions are called with.
 
     Attributes:
         kind: what the student is told of it.
@@ -56,7 +57,7 @@ class Instance:
 
         def steps(params: Params) -> tuple[Params, Params]:
             direction = theorem.teacher_update(self.teacher_loss, params)
-            return direction, trees.axpy(self.epsilon, direction, params)
+            return direction, optax.tree.add_scale(params, self.epsilon, direction)
 
         return jax.jit(steps)(self.params)
 
@@ -68,22 +69,22 @@ class Instance:
     def update(self, at: Params, labels_of: Params, loss: "PerExampleLoss | None" = None) -> np.ndarray:
         """The library's update of a student at some parameters that imitates others, raveled."""
         loss = losses.on_logits(LOSSES[self.loss], self.logits) if loss is None else loss
-        found = jax.jit(lambda a, b: theorem.student_update(self.f, a, b, self.inputs, loss))(at, labels_of)
+        found = jax.jit(lambda a, b: theorem.imitation_update(self.f, loss, a, b, self.inputs))(at, labels_of)
         return np.asarray(ravel_pytree(found)[0])
 
 
 def check(answer: Answer) -> Iterator[str | Finding]:
     """Findings on `student_update` and `alignment`."""
-    instances = [
+    tasks = [
         partial(_two_heads, "tanh", (7,), 41, "softmax", 0.3),
         partial(_two_heads, "gelu", (6, 5), 42, "squared_error", 0.2),
         partial(_a_list, 43, "softmax", (0, 4), 0.4),
         partial(_a_list, 44, "squared_error", (1, 3), 0.1),
     ]
-    made: list[Instance] = []
-    wrong: list[Instance] = []
-    for number, make in enumerate(instances):
-        yield f"student_update, network {number + 1} of {len(instances)}"
+    made: list[Task] = []
+    wrong: list[Task] = []
+    for number, make in enumerate(tasks):
+        yield f"student_update, network {number + 1} of {len(tasks)}"
         with in_float64():
             made.append(make())
             hint = _update_hint(answer, made[-1])
@@ -98,12 +99,12 @@ def check(answer: Answer) -> Iterator[str | Finding]:
         yield _finding("alignment", here, hint)
 
 
-def _finding(name: str, here: Instance, hint: str) -> Finding:
+def _finding(name: str, here: Task, hint: str) -> Finding:
     return Finding(f"{name}, {here.kind}", not hint, hint or "as the library has it")
 
 
 @cache
-def _two_heads(activation: str, hidden: tuple[int, ...], seed: int, loss: str, epsilon: float) -> Instance:
+def _two_heads(activation: str, hidden: tuple[int, ...], seed: int, loss: str, epsilon: float) -> Task:
     """A network of the library: nested dicts, a class head and an auxiliary one."""
     net, rng = models.mlp(5, hidden, 4, 3, activation, dtype="float64"), np.random.default_rng(seed)
     x, inputs = (jnp.asarray(rng.normal(size=(30, 5))) for _ in range(2))
@@ -116,11 +117,11 @@ def _two_heads(activation: str, hidden: tuple[int, ...], seed: int, loss: str, e
     kind = f"{loss} on the auxiliary outputs of a {activation} network with {len(hidden)} hidden layer(s)"
     # What is compiled whole takes less time than piece by piece.
     f, trait = jax.jit(net.apply), jax.jit(teacher_loss)
-    return Instance(kind, f, start, trait, inputs, loss, net.auxiliary, epsilon)
+    return Task(kind, f, start, trait, inputs, loss, net.auxiliary, epsilon)
 
 
 @cache
-def _a_list(seed: int, loss: str, logits: tuple[int, int], epsilon: float) -> Instance:
+def _a_list(seed: int, loss: str, logits: tuple[int, int], epsilon: float) -> Task:
     """A hand-written network, whose parameters are a list; the teacher's loss has nothing to do with it."""
     rng = np.random.default_rng(seed)
     a, b, inputs = (jnp.asarray(rng.normal(size=shape)) for shape in ((3, 6), (6, 4), (25, 3)))
@@ -133,10 +134,10 @@ def _a_list(seed: int, loss: str, logits: tuple[int, int], epsilon: float) -> In
 
     which = "all" if logits == (0, 4) else "some"
     kind = f"{loss} on {which} outputs of a sigmoid network whose parameters are a list"
-    return Instance(kind, f, [a, b, jnp.zeros(4)], teacher_loss, inputs, loss, slice(*logits), epsilon)
+    return Task(kind, f, [a, b, jnp.zeros(4)], teacher_loss, inputs, loss, slice(*logits), epsilon)
 
 
-def _update_hint(answer: Answer, here: Instance) -> str:
+def _update_hint(answer: Answer, here: Task) -> str:
     """What is wrong with `student_update`; empty where nothing is."""
     _, teacher = here.steps
     given = answer.call("student_update", here.f, here.params, teacher, here.inputs, here.loss, here.logits)
@@ -233,7 +234,7 @@ def _factor(found: np.ndarray, other: np.ndarray) -> float | None:
     return factor if factor and close else None
 
 
-def _alignment_hint(answer: Answer, here: Instance) -> str:
+def _alignment_hint(answer: Answer, here: Task) -> str:
     """What is wrong with `alignment`; empty where nothing is."""
     given = answer.call(
         "alignment", here.f, here.params, here.teacher_loss, here.epsilon, here.inputs, here.loss, here.logits
@@ -258,9 +259,9 @@ def _alignment_hint(answer: Answer, here: Instance) -> str:
     if abs(found / right - 1) <= SINGLE:
         return f"it is right in single precision only (off by {abs(found / right - 1):.0e})"
     law = theorem.first_order(
-        here.f, here.params, direction, here.inputs, losses.on_logits(LOSSES[here.loss], here.logits)
+        here.f, losses.on_logits(LOSSES[here.loss], here.logits), here.params, direction, here.inputs
     )
-    uphill = trees.axpy(-here.epsilon, direction, here.params)
+    uphill = optax.tree.add_scale(here.params, -here.epsilon, direction)
     up = float(here.update(here.params, uphill) @ d_teacher)
     gradient_there = np.asarray(ravel_pytree(theorem.teacher_update(here.teacher_loss, moved))[0])
     scale = float(np.linalg.norm(d_student) * np.linalg.norm(d_teacher))

@@ -15,8 +15,8 @@ from experiments import predictors
 from experiments.distillation import Split, Start
 from experiments.init_distance import INPUTS
 from sublim_theory import data, noise
+from sublim_theory._types import Params
 from sublim_theory.ensemble import stream
-from sublim_theory.protocols import Params
 from sublim_theory.statistics import summarize
 
 CONFIG = replace(

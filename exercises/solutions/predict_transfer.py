@@ -1,6 +1,8 @@
 # %%
 # sublim exercise: predict_transfer
-from sublim_theory import theorem, trees
+import optax
+
+from sublim_theory import geometry, theorem
 
 # %% [markdown]
 # Coverage (arXiv 2606.22019), the cosine of the student's first update with the teacher's whole displacement, says
@@ -10,6 +12,6 @@ from sublim_theory import theorem, trees
 
 # %%
 def predict(*, net, reference, teacher, student, noise, loss, learning_rate):
-    displacement = trees.axpy(-1.0, reference, teacher)
-    update = theorem.student_update(net.apply, student, teacher, noise[:500], loss)
-    return learning_rate * trees.cosine(update, displacement)
+    displacement = optax.tree.sub(teacher, reference)
+    update = theorem.imitation_update(net.apply, loss, student, teacher, noise[:500])
+    return learning_rate * geometry.cosine(update, displacement)

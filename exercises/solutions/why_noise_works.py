@@ -1,8 +1,9 @@
 # %%
 # sublim exercise: why_noise_works
 import jax
+import optax
 
-from sublim_theory import losses, theorem, trees
+from sublim_theory import geometry, losses, theorem
 
 # %% [markdown]
 # Coverage: the cosine of the student's first update with the teacher's whole displacement. Its length does not count:
@@ -12,10 +13,10 @@ from sublim_theory import losses, theorem, trees
 
 # %%
 def score(net, reference, teacher, inputs):
-    displacement = trees.axpy(-1.0, reference, teacher)
+    displacement = optax.tree.sub(teacher, reference)
     imitate = losses.on_logits(losses.kl_divergence, net.auxiliary)
-    update = theorem.student_update(net.apply, reference, teacher, inputs, imitate)
-    return trees.cosine(update, displacement)
+    update = theorem.imitation_update(net.apply, imitate, reference, teacher, inputs)
+    return geometry.cosine(update, displacement)
 
 
 # %%

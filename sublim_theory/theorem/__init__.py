@@ -1,16 +1,17 @@
 """Theorem 1 of arXiv 2507.14805 on any pure JAX function: exact updates, the first-order law, and a verdict.
 
-    from sublim_theory.theorem import Problem, transfer_ratio, verify
+    from sublim_theory.theorem import Instance, transfer_ratio, verify
     verify(f, params, teacher_loss, inputs).require()
-    transfer_ratio(Problem(f, params, teacher_loss, inputs))
+    transfer_ratio(Instance(f, params, teacher_loss, inputs))
 
 Beyond the sign: how much comes through (the spectrum of G), how large the steps may be, how close two initialisations
-must be, and networks on which the conclusion fails without its hypotheses.
+must be, and networks on which the conclusion fails without its hypotheses. The updates themselves are pure functions,
+`theorem.updates`, for anybody's `jit`.
 
 This package knows pure functions and pytrees, no network and no training.
 """
 
-from sublim_theory.theorem.alignment import FirstOrder, by_layer, first_order, gauss_newton_product
+from sublim_theory.geometry import by_layer, gauss_newton_product
 from sublim_theory.theorem.counterexamples import (
     NoCounterexample,
     Witness,
@@ -19,35 +20,53 @@ from sublim_theory.theorem.counterexamples import (
     large_epsilon,
     violating_loss,
 )
-from sublim_theory.theorem.hypotheses import Hypotheses, HypothesisError, check_loss
-from sublim_theory.theorem.largest_step import Bracket, largest_alpha, largest_epsilon
+from sublim_theory.theorem.hypotheses import Hypotheses, HypothesisError, check_instance, check_loss
+from sublim_theory.theorem.instance import Instance
 from sublim_theory.theorem.mismatch import (
+    Measured,
     MismatchReport,
     measured_probability,
     mismatch,
     predicted_probability,
     sigma_star,
 )
-from sublim_theory.theorem.mismatch_measurement import Measured
-from sublim_theory.theorem.problem import Problem
 from sublim_theory.theorem.relu import ReluCertificate, relu_certificate
-from sublim_theory.theorem.report import TheoremReport, TheoremViolation
-from sublim_theory.theorem.spectrum import Eigenvalues, Trace, extreme_eigenvalues, gauss_newton_operator, trace
-from sublim_theory.theorem.step_size import GuaranteedAlpha, StepSizes, guaranteed_alpha, step_sizes
-from sublim_theory.theorem.transfer import (
+from sublim_theory.theorem.spectrum import (
+    Eigenvalues,
     SpectralDistribution,
+    Trace,
     TransferRatio,
     coverage,
+    extreme_eigenvalues,
+    gauss_newton_operator,
     spectral_distribution,
+    trace,
     transfer_ratio,
 )
+from sublim_theory.theorem.steps import (
+    Bracket,
+    GuaranteedAlpha,
+    StepSizes,
+    guaranteed_alpha,
+    largest_alpha,
+    largest_epsilon,
+    step_sizes,
+)
 from sublim_theory.theorem.updates import (
-    student_direction,
+    FirstOrder,
+    Steps,
+    change_along,
+    curvature_along,
+    first_order,
+    imitation_update,
+    student_steps,
     student_update,
-    student_update_along_path,
     teacher_update,
 )
-from sublim_theory.theorem.verify import EPSILONS, verify
+from sublim_theory.theorem.verify import EPSILONS, TheoremReport, TheoremViolation, verify
+
+Problem = Instance
+"""The former name, for one release."""
 
 __all__ = [
     "EPSILONS",
@@ -57,6 +76,7 @@ __all__ = [
     "GuaranteedAlpha",
     "Hypotheses",
     "HypothesisError",
+    "Instance",
     "Measured",
     "MismatchReport",
     "NoCounterexample",
@@ -64,6 +84,7 @@ __all__ = [
     "ReluCertificate",
     "SpectralDistribution",
     "StepSizes",
+    "Steps",
     "TheoremReport",
     "TheoremViolation",
     "Trace",
@@ -71,14 +92,18 @@ __all__ = [
     "Witness",
     "adam_first_step",
     "by_layer",
+    "change_along",
+    "check_instance",
     "check_loss",
     "coverage",
+    "curvature_along",
     "different_initialisation",
     "extreme_eigenvalues",
     "first_order",
     "gauss_newton_operator",
     "gauss_newton_product",
     "guaranteed_alpha",
+    "imitation_update",
     "large_epsilon",
     "largest_alpha",
     "largest_epsilon",
@@ -89,9 +114,8 @@ __all__ = [
     "sigma_star",
     "spectral_distribution",
     "step_sizes",
-    "student_direction",
+    "student_steps",
     "student_update",
-    "student_update_along_path",
     "teacher_update",
     "trace",
     "transfer_ratio",

@@ -19,13 +19,21 @@ sigma**2, shift the argument of Phi in proportion to sigma. A linear f with squa
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
 from scipy.special import ndtr
 
-from sublim_theory.theorem.arguments import require_positive, require_positives
-from sublim_theory.theorem.mismatch_measurement import Measured, binomial_error, checked_draws, first_order_law, measure
-from sublim_theory.theorem.problem import Problem
+from sublim_theory import geometry
+from sublim_theory.protocols import require_count, require_positive, require_positives
+from sublim_theory.theorem.compiling import compiled, in_float64
+from sublim_theory.theorem.instance import Instance
+from sublim_theory.theorem.tables import table
+from sublim_theory.theorem.updates import FirstOrder, first_order
 
 EPSILON = 1e-6
 """Size of the teacher's step unless another is given: small enough for the law on any network of moderate curvature,
@@ -33,6 +41,26 @@ and large enough for the sign of a difference of outputs in float64."""
 
 RATIOS = (0.3, 0.5, 1.0, 2.0, 3.0)
 """Multiples of sigma* that are tried unless others are given."""
+
+
+CHUNK = 2**22
+"""Numbers (parameters, inputs and outputs) that perturbations computed at one time may hold: 32 MB in float64, of
+which a network's activations need several copies."""
+
+
+class Measured(NamedTuple):
+    """A probability measured over random perturbations.
+
+    Attributes:
+        probability: the fraction of perturbations with `d_S . d_T > 0`.
+        standard_error: its binomial standard error, `sqrt(p (1 - p) / perturbations)` at the measured p.
+        nonlinearity: root mean square of what the alignment has beyond `eps A - (G d_T) . delta`, in units of its
+            standard deviation `sigma |G d_T|`. The law is its limit 0; above some hundredths, take a smaller epsilon.
+    """
+
+    probability: float
+    standard_error: float
+    nonlinearity: float
 
 
 @dataclass(frozen=True)
@@ -74,45 +102,39 @@ class MismatchReport:
 
     def __str__(self) -> str:
         """A table: one row a sigma."""
-        rows = zip(
-            self.sigmas,
-            self.predicted,
-            self.measured,
-            self.standard_errors,
-            self.deviations,
-            self.nonlinearity,
-            strict=True,
-        )
-        return "\n".join(
-            [
-                f"Initialisation mismatch: sigma* = {self.sigma_star:.6g} at eps = {self.epsilon:g}; "
-                f"{self.perturbations} perturbations a row",
-                f"{'sigma':>11} {'/ sigma*':>9} {'predicted':>10} {'measured':>9} {'s.e.':>8} {'in s.e.':>8} "
-                f"{'nonlinearity':>13}",
-                *(
-                    f"{sigma:11.4e} {sigma / self.sigma_star:9.3g} {predicted:10.4f} {measured:9.4f} {error:8.4f} "
-                    f"{deviation:8.2f} {nonlinearity:13.1e}"
-                    for sigma, predicted, measured, error, deviation, nonlinearity in rows
-                ),
-            ]
-        )
+        columns = {
+            "sigma": ("11.4e", self.sigmas),
+            "/ sigma*": ("9.3g", [sigma / self.sigma_star for sigma in self.sigmas]),
+            "predicted": ("10.4f", self.predicted),
+            "measured": ("9.4f", self.measured),
+            "s.e.": ("8.4f", self.standard_errors),
+            "in s.e.": ("8.2f", self.deviations),
+            "nonlinearity": ("13.1e", self.nonlinearity),
+        }
+        title = f"Initialisation mismatch: sigma* = {self.sigma_star:.6g} at eps = {self.epsilon:g}; "
+        return "\n".join([f"{title}{self.perturbations} perturbations a row", *table(columns)])
 
 
 def sigma_star(
-    problem: Problem,
+    instance: Instance,
     *,
     epsilon: float = EPSILON,
 ) -> float:
     """`eps d_T^T G d_T / |G d_T|`: how far apart, in each parameter, two initialisations may be.
 
     Args:
-        problem: the instance, its params being the teacher's initialisation.
+        instance: the instance, its params being the teacher's initialisation.
         epsilon: size of the teacher's step, positive; sigma* is proportional to it.
 
     Raises:
         ValueError: naming the argument that is wrong; also where `G d_T` is exactly 0 (the orthogonal branch).
+
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> round(sigma_star(instance, epsilon=1e-3) / 1e-3, 9)  # |d_T|, as G is the identity
+    4.898979486
     """
-    return first_order_law(problem, epsilon).sigma_star
+    return _law(instance, epsilon).sigma_star
 
 
 def predicted_probability(sigma: float, sigma_star: float) -> float:
@@ -121,6 +143,9 @@ def predicted_probability(sigma: float, sigma_star: float) -> float:
     Args:
         sigma: standard deviation of the perturbation of each parameter, positive.
         sigma_star: as the function of that name returns it.
+
+    >>> predicted_probability(1e9, 1.0) < 0.6 < predicted_probability(1.0, 1.0)
+    True
     """
     require_positive("sigma", sigma)
     require_positive("sigma_star", sigma_star)
@@ -128,7 +153,7 @@ def predicted_probability(sigma: float, sigma_star: float) -> float:
 
 
 def measured_probability(
-    problem: Problem,
+    instance: Instance,
     sigma: float,
     *,
     epsilon: float = EPSILON,
@@ -139,22 +164,27 @@ def measured_probability(
     """The fraction of students from `params + N(0, sigma**2 I)` whose exact update is aligned with the teacher's.
 
     Args:
-        problem: the instance, its params being the teacher's initialisation.
+        instance: the instance, its params being the teacher's initialisation.
         sigma: standard deviation of the perturbation of each parameter, positive.
         epsilon: size of the teacher's step, positive.
         perturbations: number of perturbed initialisations.
         seed: of the perturbations; perturbation i does not depend on how many there are, nor on the chunks.
-        chunk_size: perturbations at a time; unless given, as many as hold `mismatch_measurement.CHUNK` numbers.
+        chunk_size: perturbations at a time; unless given, as many as hold `CHUNK` numbers.
 
     Raises:
         ValueError: naming the argument that is wrong.
+
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> measured_probability(instance, 1e-9, perturbations=10).probability
+    1.0
     """
-    sigma, students = require_positive("sigma", sigma), checked_draws(perturbations, seed, chunk_size)
-    return measure(problem, first_order_law(problem, epsilon), students, [sigma])[0]
+    sigma, students = require_positive("sigma", sigma), _checked_draws(perturbations, seed, chunk_size)
+    return _measure(instance, _law(instance, epsilon), students, [sigma])[0]
 
 
 def mismatch(
-    problem: Problem,
+    instance: Instance,
     *,
     epsilon: float = EPSILON,
     ratios: Sequence[float] = RATIOS,
@@ -170,23 +200,28 @@ def mismatch(
     perturbations cross a kink; the default is that small.
 
     Args:
-        problem: the instance, its params being the teacher's initialisation.
+        instance: the instance, its params being the teacher's initialisation.
         epsilon: size of the teacher's step, positive and small.
         ratios: the standard deviations of the perturbation, as multiples of sigma*.
         perturbations: number of perturbed initialisations at each ratio.
         seed: of the perturbations; the first ratio's are those of `measured_probability`.
-        chunk_size: perturbations at a time; unless given, as many as hold `mismatch_measurement.CHUNK` numbers.
+        chunk_size: perturbations at a time; unless given, as many as hold `CHUNK` numbers.
 
     Returns:
         The report; print it.
 
     Raises:
         ValueError: naming the argument that is wrong; also where `G d_T` is exactly 0 (the orthogonal branch).
+
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> mismatch(instance, ratios=[0.1], perturbations=10).measured
+    (1.0,)
     """
-    multiples, students = require_positives("ratios", ratios), checked_draws(perturbations, seed, chunk_size)
-    law = first_order_law(problem, epsilon)
+    multiples, students = require_positives("ratios", ratios), _checked_draws(perturbations, seed, chunk_size)
+    law = _law(instance, epsilon)
     sigmas = tuple(multiple * law.sigma_star for multiple in multiples)
-    measured = measure(problem, law, students, sigmas)
+    measured = _measure(instance, law, students, sigmas)
     predicted = tuple(predicted_probability(sigma, law.sigma_star) for sigma in sigmas)
     return MismatchReport(
         sigma_star=law.sigma_star,
@@ -196,6 +231,145 @@ def mismatch(
         sigmas=sigmas,
         predicted=predicted,
         measured=tuple(row.probability for row in measured),
-        standard_errors=tuple(binomial_error(p, perturbations) for p in predicted),
+        standard_errors=tuple(_binomial_error(p, perturbations) for p in predicted),
         nonlinearity=tuple(row.nonlinearity for row in measured),
     )
+
+
+class _Law(NamedTuple):
+    """The first-order law of an instance at one eps."""
+
+    epsilon: float
+    first: FirstOrder
+    sigma_star: float
+
+
+class _Draws(NamedTuple):
+    """The perturbations of one sigma: how many, their seed, how many at a time."""
+
+    perturbations: int
+    seed: int
+    chunk_size: int | None
+
+
+def _checked_draws(perturbations: int, seed: int, chunk_size: int | None) -> _Draws:
+    """The perturbations of one sigma.
+
+    Raises:
+        ValueError: naming the argument that is wrong.
+    """
+    chunk_size = None if chunk_size is None else require_count("chunk_size", chunk_size)
+    return _Draws(require_count("perturbations", perturbations), seed, chunk_size)
+
+
+def _law(instance: Instance, epsilon: float) -> _Law:
+    """The law of an instance.
+
+    Raises:
+        ValueError: naming the argument that is wrong; also where `G d_T` is exactly 0 (the orthogonal branch).
+    """
+    epsilon = require_positive("epsilon", epsilon)
+
+    def parts(theta: Any, d_teacher: Any, inputs: Any) -> tuple[FirstOrder, jax.Array]:
+        first = first_order(
+            instance.f, instance.imitation_loss, theta, d_teacher, inputs, batch_size=instance.batch_size
+        )
+        return first, first.sigma_star(epsilon)
+
+    with in_float64():
+        d_teacher = instance.direction()
+        first, sigma_star = compiled(parts, instance.work)(instance.params, d_teacher, instance.inputs)
+        instance.require_finite(first.product, d_teacher)
+    if not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(first.product)):
+        raise ValueError(
+            "G d_T is exactly 0 (the orthogonal branch): the student's inputs and imitation_loss do not see the "
+            "gradient of teacher_loss, so there is no sigma*"
+        )
+    coefficient = float(first.coefficient)
+    if not coefficient > 0:
+        raise ValueError(
+            f"imitation_loss gives A = d_T^T G d_T = {coefficient:.3g}, which is not positive, so it fails the "
+            "hypotheses of the theorem and the law does not speak of it; see check_loss"
+        )
+    return _Law(epsilon, first, float(sigma_star))
+
+
+def _measure(instance: Instance, law: _Law, draws: _Draws, sigmas: Sequence[float]) -> list[Measured]:
+    """What was measured at each sigma: one program, called once a sigma."""
+    chunk_size = (
+        _chunk_size(instance, draws.perturbations)
+        if draws.chunk_size is None
+        else min(draws.chunk_size, draws.perturbations)
+    )
+    program = compiled(
+        lambda *arguments: _alignments(instance, draws.perturbations, chunk_size, *arguments),
+        instance.work * draws.perturbations,
+    )
+    results = []
+    with in_float64():
+        size = float(geometry.norm(law.first.product))
+        key = jax.random.key(draws.seed, impl="threefry2x32")
+        for i, sigma in enumerate(sigmas):
+            exact, linear = map(
+                np.asarray, program(jax.random.fold_in(key, i), sigma, instance.params, law, instance.inputs)
+            )
+            if not np.isfinite(exact).all():
+                raise ValueError(
+                    f"the student's update is not finite at sigma = {sigma:g}; take a smaller epsilon or sigma"
+                )
+            share = float(np.mean(exact > 0))
+            beyond = float(np.sqrt(np.mean(np.square(exact - linear)))) / (sigma * size)
+            results.append(Measured(share, _binomial_error(share, draws.perturbations), beyond))
+    return results
+
+
+def _alignments(
+    instance: Instance,
+    perturbations: int,
+    chunk_size: int,
+    key: jax.Array,
+    sigma: jax.Array,
+    theta: Any,
+    law: _Law,
+    inputs: Any,
+) -> tuple[jax.Array, jax.Array]:
+    """`d_S . d_T` of each perturbed student and its first-order form, [perturbations] each; a chunk at a time."""
+    center, unflatten = ravel_pytree(theta)
+    response, _ = ravel_pytree(law.first.product)
+    teacher = optax.tree.add_scale(theta, law.epsilon, law.first.direction)
+
+    def one(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+        delta = sigma * jax.random.normal(jax.random.fold_in(key, index), center.shape, center.dtype)
+        student = unflatten(center + delta)
+
+        def total(x: Any) -> jax.Array:
+            labels = instance.f(teacher, x)
+
+            def loss(theta: Any) -> jax.Array:
+                return jnp.sum(instance.imitation_loss(instance.f(theta, x), labels))
+
+            # The inner product of the gradient with d_T is the derivative along d_T: one forward pass, no gradient.
+            return -jax.jvp(loss, (student,), (law.first.direction,))[1]
+
+        alignment = geometry.mean_over_inputs(total, inputs, instance.batch_size)
+        return alignment, law.epsilon * law.first.coefficient - jnp.vdot(response, delta)
+
+    chunks = -(-perturbations // chunk_size)
+    indices = jnp.arange(chunks * chunk_size).reshape(chunks, chunk_size)
+    exact, linear = jax.lax.map(jax.vmap(one), indices)
+    return exact.reshape(-1)[:perturbations], linear.reshape(-1)[:perturbations]
+
+
+def _chunk_size(instance: Instance, perturbations: int) -> int:
+    """As many perturbations as hold `CHUNK` numbers, evened out over the chunks."""
+    count = len(jax.tree.leaves(instance.inputs)[0])
+    together = count if instance.batch_size is None else min(instance.batch_size, count)
+    row = sum(x[0].size for x in jax.tree.leaves(instance.inputs)) + int(np.prod(instance.outputs.shape[1:]))
+    held = sum(leaf.size for leaf in jax.tree.leaves(instance.params)) + together * row
+    chunks = -(-perturbations // max(1, CHUNK // held))
+    return -(-perturbations // chunks)
+
+
+def _binomial_error(probability: float, count: int) -> float:
+    """Standard error of a fraction of `count` draws."""
+    return math.sqrt(probability * (1 - probability) / count)

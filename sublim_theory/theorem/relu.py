@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from sublim_theory.protocols import Params
-from sublim_theory.theorem.arguments import Logits, require_count, selection
-from sublim_theory.theorem.problem import in_float64
-from sublim_theory.theorem.updates import TeacherLoss, teacher_update
+from sublim_theory._types import Params, TeacherLoss
+from sublim_theory.protocols import require_count
+from sublim_theory.theorem.compiling import compiled, in_float64, own
+from sublim_theory.theorem.instance import Logits, selection
+from sublim_theory.theorem.updates import teacher_update
 
 TINY, LAST, HIGHEST = 1e-300, 4 * np.finfo(np.float64).eps, 1e60
 """Of the roots: tolerances of the bisection, and where the half-line ends (its powers stay below overflow)."""
@@ -121,6 +122,10 @@ def relu_certificate(
 
     Raises:
         ValueError: naming the argument that is wrong.
+
+    >>> layers = [(np.eye(2), np.ones(2)), (np.eye(2), np.zeros(2))]
+    >>> relu_certificate(layers, np.eye(2), direction=layers).first_kink
+    inf
     """
     theta = _arrays("layers", layers)
     try:
@@ -178,7 +183,8 @@ def _gradient(teacher_loss: TeacherLoss, theta: Arrays) -> Params:
         shape = jnp.shape(jax.eval_shape(teacher_loss, params))
         if shape != ():
             raise ValueError(f"teacher_loss must return a scalar, got shape {shape}; take the mean inside it")
-        return jax.jit(lambda theta: teacher_update(teacher_loss, theta))(params)
+        loss = own(teacher_loss)
+        return compiled(lambda theta: teacher_update(loss, theta))(params)
 
 
 def _output_polynomials(

@@ -1,25 +1,30 @@
 """The spectrum of G: how much of a teacher's update can come through, where Theorem 1 only says with which sign.
 
 `G = E[J^T M J]` on the student's inputs is never formed beyond `EXPLICIT` parameters: it is an operator on raveled
-parameters (`jax.flatten_util`), whose extreme eigenvalues come from ARPACK (`scipy.sparse.linalg.eigsh`). How one
-direction is spread over its eigenvectors: `transfer`.
+parameters (`geometry.gauss_newton_operator`), whose extreme eigenvalues come from ARPACK (`scipy.sparse.linalg.eigsh`).
+To first order the student's update is `eps G d_T`, so its decrease of the teacher's loss, over the teacher's own, is
+`alpha d_T^T G d_T / |d_T|**2`: a Rayleigh quotient, between alpha times the smallest and alpha times the largest
+eigenvalue of G, decided by how d_T is spread over the eigenvectors between. That spread comes from the Lanczos process.
 
-Everything is in float64, whatever the caller's setting. G is symmetric for every imitation loss that fulfils the
-hypotheses (`check_loss`); what needs symmetry refuses one that is not.
+Everything is in float64, whatever the caller's setting. G is symmetric, as M is a Hessian; a loss whose rule of
+differentiation makes another matrix of it is refused.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from sublim_theory.theorem.alignment import first_order, gauss_newton_product
-from sublim_theory.theorem.arguments import require_count
-from sublim_theory.theorem.problem import Problem, in_float64
+from sublim_theory import geometry
+from sublim_theory._types import Params
+from sublim_theory.protocols import require_count, require_positive
+from sublim_theory.theorem.compiling import in_float64
+from sublim_theory.theorem.instance import Instance, like_params
 
 EXPLICIT = 256
 """Number of parameters up to which G is formed, column by column: every eigenvalue and the trace are then exact."""
@@ -32,6 +37,10 @@ SMALLEST_TOLERANCE = 1e-10
 
 SMALLEST_RESTARTS = 100
 """Restarts of ARPACK after which the smallest eigenvalue is given up: it often sits in a dense cluster near zero."""
+
+
+ROUNDING = 1e-13
+"""Size, relative to G, of a Lanczos residual that is rounding: the Krylov space of the direction is exhausted."""
 
 
 @dataclass(frozen=True)
@@ -86,86 +95,234 @@ class Trace:
         return f"trace of G: {self.value:.6g} +- {self.standard_error:.2g} (standard error of {self.samples} probes)"
 
 
-def gauss_newton_operator(problem: Problem) -> Any:
-    """G as a `scipy.sparse.linalg.LinearOperator` on raveled parameters, for SciPy or any library that takes one.
+@dataclass(frozen=True)
+class SpectralDistribution:
+    """How a direction d is spread over the eigenvectors of G: the Gauss quadrature of its spectral measure.
 
-    A product costs one Jacobian-vector and one vector-Jacobian product a batch. The order of the coordinates is that
-    of `jax.flatten_util.ravel_pytree`.
+    The measure puts the weight `(u_i . d)**2 / |d|**2` at each eigenvalue. After m Lanczos steps m nodes (Ritz values)
+    and their weights have the same moments up to degree 2m - 1; a node at 0 carries what the student cannot see.
+
+    Attributes:
+        values: Ritz values, ascending. All lie between the smallest and the largest eigenvalue of G.
+        weights: the weight of each; they add up to 1.
+        square: `|d|**2`.
+        residual: norm of what the next Lanczos step would start from; exactly 0 where the Krylov space is exhausted,
+            and then values and weights are those of the measure itself.
+    """
+
+    values: tuple[float, ...]
+    weights: tuple[float, ...]
+    square: float
+    residual: float
+
+    @property
+    def rayleigh_quotient(self) -> float:
+        """`d^T G d / |d|**2`, the mean of the measure."""
+        return float(np.dot(self.weights, self.values))
+
+    @property
+    def coefficient(self) -> float:
+        """`A = d^T G d`."""
+        return self.square * self.rayleigh_quotient
+
+    def __str__(self) -> str:
+        """A table: one row a Ritz value, largest first."""
+        kind = "exact" if self.residual == 0 else f"quadrature of {len(self.values)} nodes"
+        rows = [f"{value:14.6e} {weight:10.3e}" for value, weight in zip(self.values, self.weights, strict=True)]
+        title = f"spectral distribution ({kind}), mean {self.rayleigh_quotient:.6g}"
+        return "\n".join([title, f"{'eigenvalue':>14} {'weight':>10}", *reversed(rows)])
+
+
+@dataclass(frozen=True)
+class TransferRatio:
+    """The student's decrease of L_T over the teacher's, to first order in eps, and the most it could be.
+
+    Attributes:
+        ratio: `alpha d^T G d / |d|**2`.
+        bound: `alpha lambda_max(G)`.
+        largest_eigenvalue: `lambda_max(G)`.
+        alpha: the student's learning rate.
+    """
+
+    ratio: float
+    bound: float
+    largest_eigenvalue: float
+    alpha: float
+
+    def __str__(self) -> str:
+        """The ratio beside its bound."""
+        return f"transfer ratio {self.ratio:.6g} of at most {self.bound:.6g}, at alpha = {self.alpha:g}"
+
+
+def gauss_newton_operator(instance: Instance) -> Any:
+    """G of an instance as a `scipy.sparse.linalg.LinearOperator`, float64; see `geometry.gauss_newton_operator`.
 
     Args:
-        problem: the instance; its teacher's loss may be None.
+        instance: the instance; its teacher's loss may be None.
 
-    Returns:
-        An operator of shape [parameters, parameters], float64.
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> gauss_newton_operator(instance).shape
+    (6, 6)
     """
     with in_float64():
-        theta, unravel = ravel_pytree(problem.params)
-
-    @jax.jit
-    def product(theta: jax.Array, vector: jax.Array, inputs: Any) -> jax.Array:
-        image = gauss_newton_product(
-            problem.f, unravel(theta), unravel(vector), inputs, problem.imitation_loss, batch_size=problem.batch_size
+        matrix = geometry.gauss_newton_operator(
+            instance.f, instance.imitation_loss, instance.params, instance.inputs, batch_size=instance.batch_size
         )
-        return ravel_pytree(image)[0]
 
-    def matvec(vector: np.ndarray) -> np.ndarray:
-        with in_float64():
-            return np.asarray(product(theta, jnp.asarray(np.ravel(vector), jnp.float64), problem.inputs))
+    def matvec(vector: np.ndarray) -> Any:
+        with in_float64():  # also inside a caller's transformation
+            return matrix.matvec(vector)
 
-    return LinearOperator((theta.size, theta.size), matvec=matvec, rmatvec=matvec, dtype=np.float64)
+    return LinearOperator(matrix.shape, matvec=matvec, rmatvec=matvec, dtype=matrix.dtype)
 
 
-def extreme_eigenvalues(problem: Problem, k: int = 6) -> Eigenvalues:
+def extreme_eigenvalues(instance: Instance, k: int = 6) -> Eigenvalues:
     """The k largest eigenvalues of G and its smallest one.
 
     Args:
-        problem: the instance; its teacher's loss may be None.
+        instance: the instance; its teacher's loss may be None.
         k: how many of the largest; fewer where there are fewer parameters.
 
     Raises:
         ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
+
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> print(extreme_eigenvalues(instance, k=2))
+    largest eigenvalues of G: 1, 1
+    smallest eigenvalue of G: 1
     """
-    return eigenvalues(problem, gauss_newton_operator(problem), require_count("k", k))
+    return eigenvalues(instance, gauss_newton_operator(instance), require_count("k", k))
 
 
-def trace(problem: Problem, *, samples: int | None = None, seed: int = 0) -> Trace:
+def trace(instance: Instance, *, samples: int | None = None, seed: int = 0) -> Trace:
     """The trace of G: exact up to `EXPLICIT` parameters, Hutchinson's estimate with its standard error beyond.
 
-    The estimate is the mean of `z^T G z` over vectors z of random signs, each of which costs one Jacobian-vector
-    product.
+    The estimate is the mean of `z^T G z` over vectors z of random signs, each of which costs a product with G.
 
     Args:
-        problem: the instance; its teacher's loss may be None.
+        instance: the instance; its teacher's loss may be None.
         samples: vectors of the estimate, at least 2. Unless given: none where the trace is exact, else
             `HUTCHINSON_SAMPLES`.
         seed: of the random signs.
 
     Raises:
         ValueError: naming the argument that is wrong.
+
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> print(trace(instance))
+    trace of G: 6
     """
     if samples is not None:
         samples = require_count("samples", samples, 2)  # one has no standard error
+    matrix = gauss_newton_operator(instance)
+    order = matrix.shape[0]
+
+    def form(vector: np.ndarray) -> float:
+        return float(vector @ matrix.matvec(vector))
+
+    if samples is None and order <= EXPLICIT:
+        return Trace(sum(form(column) for column in np.eye(order)), 0.0, 0)
+    random, count = np.random.default_rng(seed), samples or HUTCHINSON_SAMPLES
+    values = [form(random.choice([-1.0, 1.0], size=order)) for _ in range(count)]
+    return Trace(float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(count)), count)
+
+
+def spectral_distribution(
+    instance: Instance, *, direction: Params | None = None, steps: int = 32
+) -> SpectralDistribution:
+    """How d_T, or any direction, is spread over the eigenvectors of G.
+
+    The Lanczos process from that direction, reorthogonalised in full, so that no eigenvalue shows twice. It keeps
+    `steps` vectors of the size of the parameters.
+
+    Args:
+        instance: the instance; its teacher's loss may be None where a direction is given.
+        direction: a pytree like `params`; `d_T = -grad L_T` unless given.
+        steps: Lanczos steps, one product with G each; fewer are taken where the Krylov space is exhausted before.
+
+    Raises:
+        ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
+
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> spectral_distribution(instance).weights
+    (1.0,)
+    """
+    steps = require_count("steps", steps)
+    start = _vector(instance, direction)
+    matrix = gauss_newton_operator(instance)
+    size = require_symmetric(matrix)
+    diagonal, beside, residual = lanczos(matrix.matvec, start, steps, size)
+    values, vectors = eigh_tridiagonal(diagonal, beside)
+    weights = np.square(vectors[0])
+    return SpectralDistribution(tuple(values.tolist()), tuple(weights.tolist()), float(start @ start), residual)
+
+
+def transfer_ratio(instance: Instance, *, direction: Params | None = None, alpha: float = 1.0) -> TransferRatio:
+    """The student's decrease of L_T over the teacher's, to first order in eps: `alpha d^T G d / |d|**2`.
+
+    The teacher's step lowers L_T by `eps |d_T|**2`, the student's by `alpha eps d_T^T G d_T`, both up to `O(eps**2)`.
+
+    Args:
+        instance: the instance; its teacher's loss may be None where a direction is given.
+        direction: a pytree like `params`; `d_T = -grad L_T` unless given.
+        alpha: the student's learning rate, positive.
+
+    Raises:
+        ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
+
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> print(transfer_ratio(instance, alpha=0.5))
+    transfer ratio 0.5 of at most 0.5, at alpha = 0.5
+    """
+    alpha = require_positive("alpha", alpha)
+    vector = _vector(instance, direction)
+    matrix = gauss_newton_operator(instance)
+    ratio = alpha * float(vector @ matrix.matvec(vector)) / float(vector @ vector)
+    largest = eigenvalues(instance, matrix, 1, ends="top").largest[0]
+    return TransferRatio(ratio, alpha * largest, largest, alpha)
+
+
+def coverage(
+    instance: Instance, displacement: Params, *, direction: Params | None = None, epsilon: float | None = None
+) -> float:
+    """Cosine between the student's first update and a displacement of the parameters.
+
+    With the teacher's total displacement, `coverage(instance, displacement, direction=displacement, epsilon=1)` is the
+    quantity that predicts transfer in arXiv 2606.22019: the labels are those of the trained teacher. Without `epsilon`
+    it is the limit of a small step, the cosine between `G d` and the displacement.
+
+    Args:
+        instance: the instance; its teacher's loss may be None.
+        displacement: a pytree like `params`.
+        direction: a pytree like `params` along which the teacher moves. Unless given, `d_T = -grad L_T`, or the
+            displacement where the instance has no teacher's loss.
+        epsilon: size of the teacher's step, positive; None for the limit of a small one.
+
+    Returns:
+        The cosine; exactly 0 where the student does not move at all.
+
+    Raises:
+        ValueError: naming the argument that is wrong.
+
+    >>> f, x = lambda w, x: x @ w, np.eye(2)
+    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    >>> round(coverage(instance, -np.ones((2, 3))), 9)
+    1.0
+    """
+    size = 0.0 if epsilon is None else require_positive("epsilon", epsilon)
     with in_float64():
-        theta, unravel = ravel_pytree(problem.params)
-
-        @jax.jit
-        def quadratic(theta: jax.Array, vector: jax.Array, inputs: Any) -> jax.Array:
-            parameters, d = unravel(theta), unravel(vector)
-            law = first_order(problem.f, parameters, d, inputs, problem.imitation_loss, batch_size=problem.batch_size)
-            return jnp.sum(law.by_logit)
-
-        def form(vector: np.ndarray) -> float:
-            return float(quadratic(theta, jnp.asarray(vector), problem.inputs))
-
-        if samples is None and theta.size <= EXPLICIT:
-            return Trace(sum(form(column) for column in np.eye(theta.size)), 0.0, 0)
-        random, count = np.random.default_rng(seed), samples or HUTCHINSON_SAMPLES
-        values = [form(random.choice([-1.0, 1.0], size=theta.size)) for _ in range(count)]
-        return Trace(float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(count)), count)
+        target = like_params("displacement", displacement, instance.params)
+        along = target if direction is None and instance.d_teacher is None else instance.direction(direction)
+        return float(geometry.cosine(instance.student_updates(along)(size), target))
 
 
-def require_symmetric(matrix: Any) -> bool:
-    """Refuse a G that is not symmetric; return whether it is zero.
+def require_symmetric(matrix: Any) -> float:
+    """Refuse a G that is not symmetric; return its size, `|G u| / |u|` of a random u.
 
     Raises:
         ValueError: naming `imitation_loss`.
@@ -177,17 +334,17 @@ def require_symmetric(matrix: Any) -> bool:
             f"imitation_loss makes a G that is not symmetric (u^T G v = {u @ gv:.6g}, v^T G u = {v @ gu:.6g}), so it "
             "fails the hypotheses of the theorem; check_loss shows where"
         )
-    return not gu.any() and not gv.any()
+    return float(np.linalg.norm(gu) / np.linalg.norm(u))
 
 
-def eigenvalues(problem: Problem, matrix: Any, k: int, *, ends: str = "both") -> Eigenvalues:
-    """The ends of the spectrum of `matrix`, the operator of the problem: `both`, or only the `top`."""
+def eigenvalues(instance: Instance, matrix: Any, k: int, *, ends: str = "both") -> Eigenvalues:
+    """The ends of the spectrum of `matrix`, the operator of the instance: `both`, or only the `top`."""
     order = matrix.shape[0]
-    rank_bound = len(jax.tree.leaves(problem.inputs)[0]) * problem.outputs.shape[1]
+    rank_bound = len(jax.tree.leaves(instance.inputs)[0]) * int(np.prod(instance.outputs.shape[1:]))
     rank, k = min(rank_bound, order), min(k, order)
     wanted = min(k, rank)  # beyond the rank they are exactly 0
     smallest: float | None = 0.0 if rank < order else None
-    if require_symmetric(matrix):
+    if not require_symmetric(matrix):
         largest, smallest = [0.0] * wanted, 0.0
     elif order <= EXPLICIT or wanted == order:  # ARPACK does not find them all
         dense = matrix @ np.eye(order)
@@ -216,3 +373,45 @@ def _smallest(matrix: Any, largest: float) -> float | None:
         return float(largest - _top(turned, 1, tol=SMALLEST_TOLERANCE, maxiter=SMALLEST_RESTARTS)[0])
     except ArpackNoConvergence:
         return None
+
+
+def lanczos(
+    product: Callable[[np.ndarray], np.ndarray], start: np.ndarray, steps: int, size: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Tridiagonalise a symmetric matrix on the Krylov space of `start`, with full reorthogonalisation.
+
+    Args:
+        product: the matrix times a vector.
+        start: [n], not zero.
+        steps: at most that many; fewer where the space is exhausted.
+        size: of the matrix, to tell the image of a null vector, which is rounding, where no other has been seen.
+
+    Returns:
+        Diagonal [m] and off-diagonal [m - 1], and the norm of the residual, exactly 0 where the space is exhausted.
+    """
+    steps = min(steps, len(start))
+    basis = np.empty((steps, len(start)))
+    diagonal, beside = np.empty(steps), np.empty(steps)
+    vector = start / np.linalg.norm(start)
+    for step in range(steps):
+        basis[step] = vector
+        image = np.array(product(vector))
+        diagonal[step] = vector @ image
+        known = basis[: step + 1]
+        for _ in range(2):  # twice is enough (Kahan; Parlett, The Symmetric Eigenvalue Problem, section 6.9)
+            image -= (known @ image) @ known
+        beside[step] = np.linalg.norm(image)
+        scale = max(np.abs(diagonal[: step + 1]).max(), beside[:step].max(initial=0), size)
+        if beside[step] <= ROUNDING * scale or step + 1 == len(start):
+            return diagonal[: step + 1], beside[:step], 0.0
+        vector = image / beside[step]
+    return diagonal, beside[:-1], float(beside[-1])
+
+
+def _vector(instance: Instance, direction: Params | None) -> np.ndarray:
+    """The direction, raveled."""
+    with in_float64():
+        vector = np.asarray(ravel_pytree(instance.direction(direction))[0])
+    if not vector.any():
+        raise ValueError(f"{'the gradient of teacher_loss' if direction is None else 'direction'} is zero")
+    return vector

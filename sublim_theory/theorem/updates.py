@@ -1,238 +1,347 @@
-"""The two updates of Theorem 1 (arXiv 2507.14805, section 6.1): the teacher's and the student's, exactly.
+"""The updates of Theorem 1 (arXiv 2507.14805, section 6.1), and all that follows from them, as pure functions.
 
-Notation, here and in the whole package: `f(params, x) -> z [batch, n]`; `loss(z, y) -> [batch]` the imitation loss of
-student outputs z and labels y; theta the shared initialisation; `d_T` and `d_S` the updates; `J = df/dtheta`;
-`g(z, y) = dL/dz`; `M = -d2L/dy dz`. Means run over all inputs, in batches of bounded memory.
+Notation, here and in the whole package: `f(params, x) -> z [batch, ..., n]`; `loss(z, y) -> [batch]` the imitation loss
+of student outputs z and labels y; theta the shared initialisation; `d_T` and `d_S` the updates; `J = df/dtheta`;
+`g(z, y) = dL/dz`; `H(z, y)` the Hessian of the loss in z and `M = H(z, z)`. Means run over all inputs, in batches of
+bounded memory.
+
+Everything here is traceable, under anybody's `jit`, `vmap` and `scan`, and nothing is checked: `Instance` does that.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Float
 
-from sublim_theory import trees
-from sublim_theory.protocols import Apply, Params, PerExampleLoss
+from sublim_theory import geometry
+from sublim_theory._types import Apply, Array, Inputs, Params, PerExampleLoss, Scalar, TeacherLoss
 
-ROUNDING = 1e-12
-"""Gradients at z = y below this, relative to the outputs, are rounding."""
+NODES, WEIGHTS = (0.5 - np.sqrt(1 / 12), 0.5 + np.sqrt(1 / 12)), (0.5, 0.5)
+"""The Gauss-Legendre rule of two points on [0, 1]: exact for cubic polynomials."""
 
-SMALL_STEP = 1e-4
-"""Root mean square change of the outputs below which updates are integrated along the path: there the difference of
-nearly equal outputs has lost four digits or more, and the quadrature is exact to rounding."""
+SMALL_CHANGE = 1e-3
+"""Change of the outputs, relative to their size, up to which updates are integrated along the teacher's path. There the
+difference of nearly equal outputs has lost three digits or more, and the rule is exact to rounding."""
 
-SMALL_CHANGE = 1e-6
-"""Change of a function, relative to its value, below which the difference of two values has lost digits."""
+ROUNDING_OF_OUTPUTS, ROUNDING_OF_GRADIENTS = 2**10, 2**12
+"""What may be rounding between an integral and a difference of two outputs, relative to their size, in units of the
+spacing of floats; and between one and a gradient of the loss in the outputs."""
 
-TeacherLoss = Callable[[Params], jax.Array]
-"""`teacher_loss(params) -> scalar`: any differentiable function of the parameters."""
+SMALL_CHANGE_OF_LOSS = 1e-6
+"""Change of the teacher's loss, relative to its value, below which the difference of two values has lost digits."""
+
+
+class FirstOrder(NamedTuple):
+    """What the student does to first order in eps: `d_S(eps) = eps G d_T + O(eps**2)` (eq. 2).
+
+    Attributes:
+        direction: d_T, or any other direction (Lemma 1), a pytree.
+        product: `G d_T`, a pytree like it.
+        coefficient: `A = d_T^T G d_T`, a scalar: the alignment of the two updates is `eps A + O(eps**2)`.
+        by_logit: [n], the share of each output in A, `E[v_i (M v)_i]` with `v = J d_T`; their sum is A.
+    """
+
+    direction: Params
+    product: Params
+    coefficient: jax.Array
+    by_logit: jax.Array
+
+    def by_layer(self) -> dict[str, jax.Array]:
+        """The share of each layer in A (`geometry.by_layer`); their sum is A."""
+        return geometry.by_layer(self.direction, self.product)
+
+    def transfer_ratio(self, alpha: Scalar = 1.0) -> jax.Array:
+        """The student's decrease of L_T over the teacher's, `alpha A / |d_T|**2`; 0 where d_T is."""
+        square = optax.tree.vdot(self.direction, self.direction)
+        return jnp.where(square > 0, alpha * self.coefficient / jnp.where(square > 0, square, 1), 0)
+
+    def sigma_star(self, epsilon: Scalar) -> jax.Array:
+        """`eps A / |G d_T|`: how far apart two initialisations may be in each parameter; see `theorem.mismatch`."""
+        return jnp.asarray(epsilon * self.coefficient / geometry.norm(self.product))
+
+    def coverage(self, displacement: Params) -> jax.Array:
+        """Cosine between `G d_T` and a displacement of the parameters (arXiv 2606.22019), in the limit of small eps."""
+        return geometry.cosine(self.product, displacement)
+
+
+class Steps(NamedTuple):
+    """The student's step after a teacher's step of size eps: scalars, or [epsilons] of them.
+
+    Attributes:
+        alignment: `d_S . d_T`.
+        cosine: of the angle between them.
+        remainder: `|d_S - eps G d_T| / |eps G d_T|`; infinite where `G d_T` is 0 and d_S is not.
+        change: of the teacher's loss by the student's step, `L_T(theta_S + alpha d_S) - L_T(theta_S)`.
+        terms: sum of the sizes of the products that add up to the alignment, the scale of its rounding.
+    """
+
+    alignment: Any
+    cosine: Any
+    remainder: Any
+    change: Any
+    terms: Any
 
 
 def teacher_update(teacher_loss: TeacherLoss, params: Params) -> Params:
-    """`d_T = -grad L_T(theta)`, a pytree like `params`."""
-    return trees.scale(-1, jax.grad(teacher_loss)(params))
+    """`d_T = -grad L_T(theta)`, a pytree like `params`.
+
+    >>> teacher_update(lambda w: jnp.sum(w**2), jnp.array([1.0, 2.0])).tolist()
+    [-2.0, -4.0]
+    """
+    return optax.tree.scale(-1, jax.grad(teacher_loss)(params))
 
 
-def student_update(
+def imitation_update(
     f: Apply,
+    loss: PerExampleLoss,
     params: Params,
     teacher_params: Params,
-    inputs: Any,
-    imitation_loss: PerExampleLoss,
+    inputs: Inputs,
     *,
     batch_size: int | None = None,
 ) -> Params:
-    """`d_S = -grad E_x L_S(f(theta, x), f(theta_T, x))`: the full-distribution update, not a sample of it.
+    """`-grad E_x L(f(theta, x), f(theta_T, x))` in theta: the student's update by its definition, for any two points.
+
+    The full-distribution update, not a sample of it. After a *small* step of the teacher the outputs are nearly equal
+    and their difference loses digits: `student_update` keeps them.
 
     Args:
-        f: `f(params, x) -> outputs [batch, n]`, pure.
+        f: `f(params, x) -> outputs [batch, ..., n]`, pure.
+        loss: per-example loss of (student outputs, labels), [batch].
         params: the student's parameters theta.
         teacher_params: the teacher's, after its update; the labels are its outputs.
         inputs: a pytree of arrays [inputs, ...].
-        imitation_loss: per-example loss of (student outputs, labels), [batch].
         batch_size: inputs at a time; all unless given.
 
     Returns:
         A pytree like `params`.
+
+    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
+    >>> imitation_update(f, loss, jnp.zeros((2, 1)), jnp.ones((2, 1)), jnp.eye(2)).tolist()
+    [[1.0], [1.0]]
     """
 
     def total(x: Any) -> Params:
         labels = f(teacher_params, x)
-        return jax.grad(lambda student: jnp.sum(imitation_loss(f(student, x), labels)))(params)
+        return jax.grad(lambda student: jnp.sum(loss(f(student, x), labels)))(params)
 
-    return trees.scale(-1, mean_over_inputs(total, inputs, batch_size))
+    return optax.tree.scale(-1, geometry.mean_over_inputs(total, inputs, batch_size))
 
 
-def student_update_along_path(
+def student_update(
     f: Apply,
+    loss: PerExampleLoss,
     params: Params,
     d_teacher: Params,
-    epsilon: float | jax.Array,
-    inputs: Any,
-    imitation_loss: PerExampleLoss,
+    epsilon: Scalar,
+    inputs: Inputs,
     *,
-    batch_size: int | None = None,
-) -> Params:
-    """`d_S(eps) / eps`, free of the cancellation that the plain form suffers at small eps.
-
-    The plain form subtracts nearly equal outputs: `g(z, y)` with `y = f(theta + eps d_T)` close to `z = f(theta)`. By
-    the fundamental theorem of calculus and g(z, z) = 0,
-
-        d_S(eps) / eps = E[ J(theta)^T integral_0^1 M(z, y_s) J(theta_s) d_T ds ],
-        theta_s = theta + s eps d_T,   y_s = f(theta_s),
-
-    which is smooth in eps through 0, where it is `G d_T`. The integral is a Gauss-Legendre sum of three Jacobian-vector
-    products: exact to rounding for smooth f at small eps, and for piecewise linear f up to its first kink.
-
-    Args:
-        f: as in `student_update`.
-        params: the shared initialisation theta.
-        d_teacher: the teacher's update d_T.
-        epsilon: size of the teacher's step; 0 gives `G d_T`.
-        inputs: as in `student_update`.
-        imitation_loss: as in `student_update`.
-        batch_size: inputs at a time; all unless given.
-
-    Returns:
-        A pytree like `params`.
-    """
-
-    def total(x: Any) -> Params:
-        z, pull_back = jax.vjp(lambda student: f(student, x), params)
-        return pull_back(_along_path(f, params, d_teacher, epsilon, x, z, imitation_loss))[0]
-
-    return mean_over_inputs(total, inputs, batch_size)
-
-
-def _along_path(
-    f: Apply,
-    params: Params,
-    d_teacher: Params,
-    epsilon: float | jax.Array,
-    x: Any,
-    z: jax.Array,
-    imitation_loss: PerExampleLoss,
-) -> jax.Array:
-    """`-g(z, y) / eps` for each example, [batch, n], as the integral along the teacher's path."""
-    nodes, weights = _quadrature()
-    gradient = jax.grad(lambda z, y: jnp.sum(imitation_loss(z, y)))
-
-    def integrand(node: jax.Array) -> jax.Array:
-        there = trees.axpy(node * epsilon, d_teacher, params)
-        y, jv = jax.jvp(lambda teacher: f(teacher, x), (there,), (d_teacher,))
-        return -jax.jvp(lambda y: gradient(z, y), (y,), (jv,))[1]
-
-    def add(integral: jax.Array, point: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        node, weight = point
-        return integral + weight * integrand(node), None
-
-    points = (jnp.asarray(nodes, z.dtype), jnp.asarray(weights, z.dtype))
-    integral, _ = jax.lax.scan(add, jnp.zeros_like(z), points)
-    # Under the hypotheses g(z, z) = 0. A loss that violates them keeps its term; what is rounding goes.
-    resting = gradient(z, z)
-    matters = jnp.max(jnp.abs(resting)) > ROUNDING * (1 + jnp.max(jnp.abs(z)))
-    resting = jnp.where(matters & (epsilon > 0), resting / jnp.where(epsilon > 0, epsilon, 1), 0)
-    return integral - resting
-
-
-def student_direction(
-    f: Apply,
-    params: Params,
-    d_teacher: Params,
-    epsilon: float | jax.Array,
-    inputs: Any,
-    imitation_loss: PerExampleLoss,
-    *,
-    velocity: float | jax.Array,
     student_params: Params | None = None,
     batch_size: int | None = None,
 ) -> Params:
-    """`d_S(eps) / eps`, in the form that keeps its digits: along the path up to `SMALL_STEP`, the plain one beyond.
+    """`d_S(eps) / eps` after the teacher's step `eps d_T`, right to rounding at every eps; at 0 it is `G d_T`.
+
+    The definition, `imitation_update`, takes the gradient of the loss between outputs `z = f(theta, x)` and labels
+    `y = f(theta + eps d_T, x)` that agree in nearly all digits. With the fundamental theorem of calculus, twice,
+
+        (y - z) / eps = integral_0^1 J(theta + s eps d_T) d_T ds,
+        -g(z, y) / eps = integral_0^1 H(z + s (y - z), y) ds (y - z) / eps - g(y, y) / eps,
+
+    and `g(y, y) = 0` under the hypotheses, nothing cancels, and no derivative in the labels is taken. Output by output
+    the integral (a Gauss-Legendre sum) serves where the outputs moved little and it agrees with the difference of the
+    values to the rounding of that difference. Where they disagree (a kink within the step, a derivative that is not
+    that of the values, a loss without a minimum at z = y) the values win.
 
     Args:
-        f: as in `student_update`.
+        f: `f(params, x) -> outputs [batch, ..., n]`, pure; both modes of differentiation.
+        loss: per-example loss of (student outputs, labels), [batch]; twice differentiable in the first.
         params: the teacher's initialisation theta.
-        d_teacher: the teacher's update d_T.
-        epsilon: size of the teacher's step; 0 gives `G d_T`.
-        inputs: as in `student_update`.
-        imitation_loss: as in `student_update`.
-        velocity: how fast the outputs move with eps; see `FirstOrder`.
-        student_params: the student's initialisation, if it is another one. The form is then the plain one throughout.
+        d_teacher: the direction of the teacher's step, a pytree like `params`.
+        epsilon: its size, not negative; 0 gives the limit of small ones.
+        inputs: a pytree of arrays [inputs, ...].
+        student_params: the student's initialisation, if it is another one; nothing cancels then, and epsilon must be
+            positive.
         batch_size: inputs at a time; all unless given.
 
     Returns:
         A pytree like `params`.
+
+    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
+    >>> student_update(f, loss, jnp.zeros((2, 1)), jnp.ones((2, 1)), 1e-9, jnp.eye(2)).tolist()
+    [[1.0], [1.0]]
     """
-    epsilon = jnp.asarray(epsilon)  # so that 1 / 0 is no error in the branch that is not taken
     start = params if student_params is None else student_params
+    size = jnp.asarray(epsilon, jnp.result_type(*jax.tree.leaves(params)))
+    divisor = jnp.where(size > 0, size, 1)
 
     def total(x: Any) -> Params:
         z, pull_back = jax.vjp(lambda student: f(student, x), start)
+        y = f(optax.tree.add_scale(params, size, d_teacher), x)
 
-        def plain() -> jax.Array:
-            y = f(trees.axpy(epsilon, d_teacher, params), x)
-            return -jax.grad(lambda z: jnp.sum(imitation_loss(z, y)))(z) / epsilon
+        def by_definition() -> jax.Array:
+            return -geometry.loss_gradient(loss, z, y) / divisor
 
-        def along_path() -> jax.Array:
-            return _along_path(f, params, d_teacher, epsilon, x, z, imitation_loss)
+        def by_integrals() -> jax.Array:
+            speed = _integral(
+                lambda node: jax.jvp(
+                    lambda teacher: f(teacher, x), (optax.tree.add_scale(params, node * size, d_teacher),), (d_teacher,)
+                )[1],
+                jnp.zeros_like(z),
+            )
+            moved = y - z
+            agree = jnp.abs(moved - size * speed) <= ROUNDING_OF_OUTPUTS * spacing
+            speed = jnp.where(agree | (size == 0), speed, moved / divisor)
+            response = _integral(
+                lambda node: geometry.hessian_product(loss, z + node * size * speed, y, speed), jnp.zeros_like(z)
+            )
+            gradient = geometry.loss_gradient(loss, z, y)
+            # Under the hypotheses they agree; a loss without its minimum at z = y, or with a kink there, shows here.
+            agree = jnp.abs(gradient + size * response) <= ROUNDING_OF_GRADIENTS * spacing
+            little = jnp.max(jnp.abs(moved), axis=-1, keepdims=True) <= SMALL_CHANGE * scale
+            return jnp.where((agree & little) | (size == 0), response, -gradient / divisor)
 
-        if student_params is None:
-            return pull_back(jax.lax.cond(epsilon * velocity <= SMALL_STEP, along_path, plain))[0]
-        return pull_back(plain())[0]
+        if student_params is not None:
+            return pull_back(by_definition())[0]
+        scale = 1 + jnp.max(jnp.abs(z))
+        spacing = float(np.finfo(z.dtype).eps) * scale
+        columns = (y - z).reshape(-1, z.shape[-1])
+        change = jnp.sqrt(jnp.mean(jnp.square(columns), axis=0))
+        little = (change <= SMALL_CHANGE * scale) & (change > 0)
+        near = jnp.any(little) | jnp.all(change == 0)  # an output that never moves needs no integral
+        return pull_back(jax.lax.cond(near, by_integrals, by_definition))[0]
 
-    return mean_over_inputs(total, inputs, batch_size)
+    return geometry.mean_over_inputs(total, inputs, batch_size)
+
+
+def first_order(
+    f: Apply, loss: PerExampleLoss, params: Params, d_teacher: Params, inputs: Inputs, *, batch_size: int | None = None
+) -> FirstOrder:
+    """The first-order law: `G d_T` and `A = d_T^T G d_T >= 0` (eq. 2), with the share of each output.
+
+    Args:
+        f: `f(params, x) -> outputs [batch, ..., n]`, pure.
+        loss: per-example loss of (student outputs, labels), [batch].
+        params: the shared initialisation.
+        d_teacher: a pytree like `params`; any direction, not only a gradient (Lemma 1).
+        inputs: a pytree of arrays [inputs, ...].
+        batch_size: inputs at a time; all unless given.
+
+    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
+    >>> law = first_order(f, loss, jnp.zeros((2, 1)), jnp.ones((2, 1)), jnp.eye(2))
+    >>> float(law.coefficient), float(law.transfer_ratio())
+    (2.0, 1.0)
+    """
+    product, by_logit = geometry.gauss_newton(f, loss, params, d_teacher, inputs, batch_size=batch_size)
+    return FirstOrder(d_teacher, product, optax.tree.vdot(d_teacher, product), by_logit)
+
+
+def student_steps(
+    f: Apply,
+    loss: PerExampleLoss,
+    teacher_loss: TeacherLoss,
+    params: Params,
+    law: FirstOrder,
+    epsilons: Float[Array, " epsilons"],
+    inputs: Inputs,
+    *,
+    alpha: Scalar = 1.0,
+    student_params: Params | None = None,
+    batch_size: int | None = None,
+) -> Steps:
+    """The student's step at each eps, one after the other: alignment, remainder, change of the teacher's loss.
+
+    Args:
+        f: as in `student_update`.
+        loss: as in `student_update`.
+        teacher_loss: `teacher_loss(params) -> scalar`.
+        params: the teacher's initialisation.
+        law: `first_order` there.
+        epsilons: sizes of the teacher's step, [epsilons], positive.
+        inputs: as in `student_update`.
+        alpha: the student's learning rate.
+        student_params: the student's initialisation, if it is another one.
+        batch_size: inputs at a time; all unless given.
+
+    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
+    >>> trait, w, x = lambda w: jnp.sum(w), jnp.zeros((2, 1)), jnp.eye(2)
+    >>> law = first_order(f, loss, w, teacher_update(trait, w), x)
+    >>> student_steps(f, loss, trait, w, law, jnp.array([0.5]), x).change.tolist()
+    [-1.0]
+    """
+    start = params if student_params is None else student_params
+    # As vectors: an operation on each leaf would be compiled for each.
+    teacher, product = ravel_pytree(law.direction)[0], ravel_pytree(law.product)[0]
+
+    def step(epsilon: jax.Array) -> Steps:
+        # Divided by eps, as digits would be lost otherwise.
+        update = student_update(
+            f, loss, params, law.direction, epsilon, inputs, student_params=student_params, batch_size=batch_size
+        )
+        vector = ravel_pytree(update)[0]
+        rest = geometry.norm(vector - product)
+        return Steps(
+            epsilon * optax.tree.vdot(vector, teacher),
+            geometry.cosine(vector, teacher),
+            jnp.where(rest > 0, rest / geometry.norm(product), 0),
+            change_along(teacher_loss, start, optax.tree.scale(alpha * epsilon, update)),
+            epsilon * optax.tree.vdot(jnp.abs(vector), jnp.abs(teacher)),
+        )
+
+    return jax.lax.map(step, epsilons)
 
 
 def change_along(function: TeacherLoss, params: Params, step: Params) -> jax.Array:
     """`function(params + step) - function(params)`, also where the two agree in nearly all digits.
 
     Where the function hardly moves along the whole step, its change is the integral of its slope (a Gauss-Legendre sum
-    of three directional derivatives); elsewhere it is the difference.
+    of directional derivatives), if that agrees with the difference to the difference's rounding; elsewhere it is the
+    difference.
+
+    >>> round(float(change_along(lambda w: 1 + jnp.sum(w), jnp.zeros(1), jnp.full(1, 1e-12))), 15)
+    1e-12
     """
     before = jnp.asarray(function(params))  # a constant may be no array
-    difference = function(trees.axpy(1, step, params)) - before
-    little = SMALL_CHANGE * jnp.abs(before)
+    difference = function(optax.tree.add_scale(params, 1, step)) - before
+    little = SMALL_CHANGE_OF_LOSS * jnp.abs(before)
 
     def integral() -> jax.Array:
         def slope(node: jax.Array) -> jax.Array:
-            return jax.jvp(function, (trees.axpy(node, step, params),), (step,))[1]
+            return jax.jvp(function, (optax.tree.add_scale(params, node, step),), (step,))[1]
 
-        nodes, weights = (jnp.asarray(values, before.dtype) for values in _quadrature())
-        slopes = jax.lax.map(slope, nodes)
-        return jnp.where(jnp.max(jnp.abs(slopes)) < little, jnp.sum(weights * slopes), difference)
+        slopes = _integral(slope, jnp.zeros_like(before))
+        spacing = float(np.finfo(before.dtype).eps) * (1 + jnp.abs(before))
+        agree = jnp.abs(slopes - difference) <= ROUNDING_OF_OUTPUTS * spacing
+        return jnp.where(agree, slopes, difference)
 
     return jax.lax.cond(jnp.abs(difference) < little, integral, lambda: difference)
 
 
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the three-point Gauss-Legendre rule on [0, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(3)
-    return (nodes + 1) / 2, weights / 2
+def curvature_along(teacher_loss: TeacherLoss, params: Params, direction: Params, reach: Scalar, points: int) -> Any:
+    """The largest second derivative of `b -> L_T(params + b direction)` seen at points of [0, reach], a scalar.
 
+    The growth of the first derivative from 0 counts, too, which sees the kinks that a Hessian does not. Infinite where
+    something on the way is not finite.
 
-def mean_over_inputs(total: Callable[[Any], Any], inputs: Any, batch_size: int | None) -> Any:
-    """Mean over inputs of a quantity that is a sum over inputs, in batches of bounded memory.
-
-    Args:
-        total: `total(batch) -> pytree`, the sum over the inputs of a batch.
-        inputs: pytree of arrays [inputs, ...].
-        batch_size: inputs at a time; all unless given. The last batch may be shorter.
+    >>> float(curvature_along(lambda w: jnp.sum(w**2), jnp.zeros(1), jnp.ones(1), 1.0, 3))
+    2.0
     """
-    count = len(jax.tree.leaves(inputs)[0])
-    size = count if batch_size is None else min(batch_size, count)
-    whole = count // size * size
 
-    def add(running: Any, batch: Any) -> tuple[Any, None]:
-        return trees.axpy(1, total(batch), running), None
+    def slope(b: jax.Array) -> jax.Array:
+        there = optax.tree.add_scale(params, b, direction)
+        return jax.jvp(teacher_loss, (there,), (direction,))[1]
 
-    batches = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), inputs)
-    if whole == size:
-        result = total(jax.tree.map(lambda x: x[0], batches))
-    else:
-        shapes = jax.eval_shape(total, jax.tree.map(lambda x: x[0], batches))
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        result, _ = jax.lax.scan(add, zero, batches)
-    if whole < count:
-        result = trees.axpy(1, total(jax.tree.map(lambda x: x[whole:], inputs)), result)
-    return trees.scale(1 / count, result)
+    nodes = jnp.linspace(0, 1, points) * reach
+    slopes, bends = jax.lax.map(lambda b: jax.jvp(slope, (b,), (jnp.ones_like(b),)), nodes)
+    seen = jnp.concatenate([bends, (slopes[1:] - slopes[0]) / nodes[1:]])
+    return jnp.where(jnp.isfinite(seen).all(), seen.max(), jnp.inf)
+
+
+def _integral(integrand: Any, zero: jax.Array) -> jax.Array:
+    """The integral over [0, 1] by the two-point rule, one point after the other: the integrand is compiled once."""
+    points = (jnp.asarray(NODES, zero.dtype), jnp.asarray(WEIGHTS, zero.dtype))
+    total, _ = jax.lax.scan(lambda running, point: (running + point[1] * integrand(point[0]), None), zero, points)
+    return total

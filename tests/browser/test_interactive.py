@@ -9,11 +9,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
-from sublim_theory import losses, theorem, trees
-from sublim_theory.theorem.problem import in_float64
-from sublim_theory.theorem.updates import change_along
+from sublim_theory import geometry, losses, theorem
+from sublim_theory.theorem.compiling import in_float64
 from website import interactive as weights
 
 DESKTOP, PHONE = (1280, 900), (360, 740)
@@ -26,8 +26,8 @@ BARE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Inte
 </main><script type="module" src="page.js"></script></body></html>"""
 
 RELATIVE = 1e-9
-"""The library takes the change of the trait loss as a difference down to 1e-6 of its value (`SMALL_CHANGE`), where that
-has 10 digits; all else is equal to 1e-10."""
+"""The library takes the change of the trait loss as a difference down to 1e-6 of its value (`SMALL_CHANGE_OF_LOSS`),
+where that has 10 digits; all else is equal to 1e-10."""
 
 ABSOLUTE = {"imitation": 1e-14}
 """The library's imitation losses subtract outputs of size 1; the page's do not. See `test_small_steps`."""
@@ -125,29 +125,29 @@ def compiled(text, loss, m):
     def numbers(other, epsilon, alpha, distance):
         start = jax.tree.map(lambda a, b: jnp.sqrt(1 - distance**2) * a + distance * b, shared, other)
         d_teacher = theorem.teacher_update(teacher_loss, shared)
-        first = theorem.first_order(net.apply, shared, d_teacher, noise, imitate)
-        teacher = trees.axpy(epsilon, d_teacher, shared)
-        apart = theorem.student_update(net.apply, start, teacher, noise, imitate)
-        together = theorem.student_direction(
-            net.apply, shared, d_teacher, epsilon, noise, imitate, velocity=first.velocity
-        )
+        first = theorem.first_order(net.apply, imitate, shared, d_teacher, noise)
+        teacher = optax.tree.add_scale(shared, epsilon, d_teacher)
+        apart = theorem.imitation_update(net.apply, imitate, start, teacher, noise)
+        together = theorem.student_update(net.apply, imitate, shared, d_teacher, epsilon, noise)
         d_student = jax.tree.map(lambda a, b: jnp.where(distance == 0, epsilon * a, b), together, apart)
-        step = trees.scale(alpha, d_student)
+        step = optax.tree.scale(alpha, d_student)
 
         def imitation_loss(params):
             return jnp.mean(imitate(net.apply(params, noise), net.apply(teacher, noise)))
 
-        before, change = teacher_loss(start), change_along(teacher_loss, start, step)
+        before, change = teacher_loss(start), theorem.change_along(teacher_loss, start, step)
         return {
-            "alignment": trees.dot(d_student, d_teacher),
+            "alignment": optax.tree.vdot(d_student, d_teacher),
             "coefficient": first.coefficient,
             "predicted": epsilon * first.coefficient,
-            "cosine": trees.cosine(d_student, d_teacher),
-            "byLayer": theorem.by_layer(d_teacher, d_student),
-            "lengths": {"teacher": epsilon * trees.norm(d_teacher), "student": trees.norm(step)},
+            "cosine": geometry.cosine(d_student, d_teacher),
+            "byLayer": geometry.by_layer(d_teacher, d_student),
+            "lengths": {"teacher": epsilon * geometry.norm(d_teacher), "student": geometry.norm(step)},
             "trait": {"before": before, "change": change, "after": before + change},
-            "teacherTrait": {"change": change_along(teacher_loss, shared, trees.scale(epsilon, d_teacher))},
-            "imitation": {"before": imitation_loss(start), "after": imitation_loss(trees.axpy(1, step, start))},
+            "teacherTrait": {
+                "change": theorem.change_along(teacher_loss, shared, optax.tree.scale(epsilon, d_teacher))
+            },
+            "imitation": {"before": imitation_loss(start), "after": imitation_loss(optax.tree.add(start, step))},
         }
 
     return jax.jit(numbers)

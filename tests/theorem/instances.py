@@ -15,7 +15,7 @@ import numpy as np
 import oracle
 
 from sublim_theory import losses
-from sublim_theory.theorem import by_layer, first_order, student_update, student_update_along_path
+from sublim_theory.theorem import first_order, imitation_update, student_update
 
 WIDTHS = (4, 6, 5, 5)
 """Features, two hidden layers, outputs: three classes and two auxiliary logits."""
@@ -72,8 +72,8 @@ def mlp(activation):
     def f(params, x):
         *hidden, head = (params[name] for name in sorted(params))
         for layer in hidden:
-            x = ACTIVATIONS[activation](x @ layer["kernel"] + layer["bias"])
-        return x @ head["kernel"] + head["bias"]
+            x = ACTIVATIONS[activation](x @ layer["kernel"] + layer["bias"][None])
+        return x @ head["kernel"] + head["bias"][None]
 
     return f
 
@@ -90,7 +90,7 @@ def draw(rng, widths, scale=1.0, bias=0.3):
 
 
 @dataclass(frozen=True, eq=False)
-class Instance:
+class Case:
     """A network at an initialisation, inputs for the student, and a trait: to classify some examples."""
 
     activation: str
@@ -121,7 +121,7 @@ class Instance:
 @functools.cache
 def instance(activation="tanh", seed=0, widths=WIDTHS, count=12):
     rng = np.random.default_rng([seed, 714])
-    return Instance(
+    return Case(
         activation,
         draw(rng, widths),
         rng.uniform(-1, 1, size=(count, widths[0])),
@@ -135,17 +135,17 @@ def flatten(tree):
 
 
 @functools.cache
-def _path(activation, loss):
+def _rescaled(activation, loss):
     def call(params, d, epsilons, x):
-        one = partial(student_update_along_path, mlp(activation), params, d)
-        return jax.vmap(lambda epsilon: flatten(one(epsilon, x, LOSSES[loss])))(epsilons)
+        one = partial(student_update, mlp(activation), LOSSES[loss], params, d)
+        return jax.vmap(lambda epsilon: flatten(one(epsilon, x)))(epsilons)
 
     return jit(call)
 
 
-def along_path(activation, loss, params, d, epsilons, x):
-    """`d_S(eps) / eps` [eps, parameters] of the library, the cancellation-free form; `d` is flat."""
-    return np.asarray(_path(activation, loss)(params, oracle.like(params, d), jnp.asarray(epsilons), x))
+def rescaled(activation, loss, params, d, epsilons, x):
+    """`d_S(eps) / eps` [eps, parameters] of the library's `student_update`; `d` is flat."""
+    return np.asarray(_rescaled(activation, loss)(params, oracle.like(params, d), jnp.asarray(epsilons), x))
 
 
 @functools.cache
@@ -153,7 +153,7 @@ def _plain(activation, loss):
     def call(student, params, d, epsilons, x):
         def one(epsilon):
             teacher = jax.tree.map(lambda a, b: a + epsilon * b, params, d)
-            return flatten(student_update(mlp(activation), student, teacher, x, LOSSES[loss]))
+            return flatten(imitation_update(mlp(activation), LOSSES[loss], student, teacher, x))
 
         return jax.vmap(one)(epsilons)
 
@@ -170,12 +170,12 @@ def plain(activation, loss, student, params, d, epsilons, x):
 @functools.cache
 def _law(activation, loss):
     def call(params, d, x):
-        result = first_order(mlp(activation), params, d, x, LOSSES[loss])
-        return result._replace(product=flatten(result.product)), by_layer(d, result.product)
+        result = first_order(mlp(activation), LOSSES[loss], params, d, x)
+        return result._replace(product=flatten(result.product)), result.by_layer()
 
     return jit(call)
 
 
 def law(activation, loss, params, d, x):
     """The library's first-order law, `G d` flat, and the shares of the layers in A."""
-    return _law(activation, loss)(params, oracle.like(params, d), x)
+    return jax.tree.map(np.asarray, _law(activation, loss)(params, oracle.like(params, d), x))

@@ -45,9 +45,9 @@ CONTROLS = {
     "turning loss": {"loss": "squared_error", "trait": "orthogonal"},
 }
 
-# The violating losses by hand: g(z, y) and M(y) of the oracle.
+# The violating losses by hand: g(z, y) and M(y), the Hessian in z, as in the oracle.
 BY_HAND = oracle.LOSSES | {
-    "offset": (lambda z, y: 2 * (z - 2 * y), lambda y: 4 * np.eye(y.shape[1]) * np.ones((len(y), 1, 1))),
+    "offset": (lambda z, y: 2 * (z - 2 * y), lambda y: 2 * np.eye(y.shape[1]) * np.ones((len(y), 1, 1))),
     "turning": (
         lambda z, y: 2 * np.sum((z - y) * y, axis=1, keepdims=True) * y,
         lambda y: 2 * y[:, :, None] * y[:, None, :],
@@ -124,7 +124,7 @@ class Oracle:
 def adam_step(gradient, epsilon):
     """Optax's, along minus the gradient."""
     optimiser = optax.adam(1.0, eps=epsilon)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # optax is not strict
         gradient = jnp.asarray(gradient)
         return np.asarray(optimiser.update(gradient, optimiser.init(gradient))[0])
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import oracle
 import pytest
-from instances import along_path, instance, law, plain
+from instances import instance, law, plain, rescaled
 
 from sublim_theory.theorem import verify
 
@@ -38,7 +38,7 @@ def second_order(remainder):
 def remainder(activation, loss, product):
     """`|d_S(eps) - eps product|` at each eps, d_S from the library."""
     it = instance(activation)
-    updates = along_path(activation, loss, it.params, it.d_teacher, EPSILONS, it.inputs)
+    updates = rescaled(activation, loss, it.params, it.d_teacher, EPSILONS, it.inputs)
     return EPSILONS * np.linalg.norm(updates - product, axis=1)
 
 

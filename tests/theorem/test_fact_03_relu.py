@@ -8,13 +8,13 @@ On a kink, a pre-activation of exactly 0, the lemma fails: the control.
 
 import jax
 import numpy as np
+import optax
 import oracle
 import pytest
-from instances import SMALL, along_path, instance, jit, law, plain
+from instances import SMALL, instance, jit, law, plain, rescaled
 
-from sublim_theory import trees
 from sublim_theory.losses import squared_error
-from sublim_theory.theorem import student_update, verify
+from sublim_theory.theorem import imitation_update, verify
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -30,7 +30,7 @@ def relu(widths, seed=0):
 def test_sign_is_right_at_every_small_eps(widths, loss):
     for seed in range(10):
         it = relu(widths, seed)
-        assert np.all(along_path("relu", loss, it.params, it.d_teacher, SMALL, it.inputs) @ it.d_teacher > 0)
+        assert np.all(rescaled("relu", loss, it.params, it.d_teacher, SMALL, it.inputs) @ it.d_teacher > 0)
 
 
 @each
@@ -38,7 +38,7 @@ def test_limit_is_the_first_order_vector(widths, loss):
     for seed in range(10):
         it = relu(widths, seed)
         first, _ = law("relu", loss, it.params, it.d_teacher, it.inputs)
-        update = along_path("relu", loss, it.params, it.d_teacher, SMALL, it.inputs)
+        update = rescaled("relu", loss, it.params, it.d_teacher, SMALL, it.inputs)
         assert oracle.error(update[-1], first.product) <= 1e-9
 
 
@@ -103,8 +103,8 @@ def test_beside_the_kink_it_holds(b):
 
     @jit
     def alignment(epsilon):
-        teacher = trees.axpy(epsilon, d, params)
-        return trees.dot(student_update(unit, params, teacher, np.zeros((8, 1)), squared_error), d)
+        teacher = optax.tree.add_scale(params, epsilon, d)
+        return optax.tree.vdot(imitation_update(unit, squared_error, params, teacher, np.zeros((8, 1))), d)
 
     for epsilon in 1e-6, 1e-3, 0.09:
         assert float(alignment(epsilon)) == pytest.approx(2 * epsilon, rel=1e-9)

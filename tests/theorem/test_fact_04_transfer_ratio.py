@@ -8,7 +8,7 @@ The quotient of another loss, or of another initialisation, must not predict the
 import numpy as np
 import oracle
 import pytest
-from instances import along_path, instance
+from instances import instance, rescaled
 
 from sublim_theory.theorem import verify
 from sublim_theory.theorem.updates import change_along
@@ -63,7 +63,7 @@ def test_a_trait_along_an_eigenvector_transfers_by_its_eigenvalue(place):
     it = instance("tanh")
     values, vectors = np.linalg.eigh(oracle.gauss_newton(it.params, it.inputs, "tanh", "kl"))
     u = vectors[:, place]
-    update = along_path("tanh", "kl", it.params, u, EPSILONS[:2], it.inputs)
+    update = rescaled("tanh", "kl", it.params, u, EPSILONS[:2], it.inputs)
     np.testing.assert_allclose(update @ u, values[place], rtol=1e-4)
     assert update[0] @ u == pytest.approx(values[place], rel=1e-8)
 
@@ -73,7 +73,7 @@ def test_the_size_is_free_the_sign_is_not():
     it = instance("tanh")
     values, vectors = np.linalg.eigh(oracle.gauss_newton(it.params, it.inputs, "tanh", "kl"))
     kept = vectors[:, values > 1e-6 * values[-1]]
-    ratios = [along_path("tanh", "kl", it.params, u, [1e-9], it.inputs)[0] @ u for u in kept.T]
+    ratios = [rescaled("tanh", "kl", it.params, u, [1e-9], it.inputs)[0] @ u for u in kept.T]
     assert min(ratios) > 0
     assert max(ratios) > 1e3 * min(ratios)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from instances import AUXILIARY, SHALLOW, along_path, draw, instance, jit, law, mlp, plain
+from instances import AUXILIARY, SHALLOW, draw, instance, jit, law, mlp, plain, rescaled
 
 from sublim_theory.losses import kl_divergence, on_logits, squared_error
 from sublim_theory.theorem import first_order, teacher_update, verify
@@ -88,7 +88,7 @@ def test_zero_is_exactly_zero_at_every_eps(problem, options):
 @pytest.mark.parametrize(("problem", "loss"), TRANSFER.values(), ids=TRANSFER)
 def test_its_neighbour_is_not_zero(problem, loss):
     f, params, teacher_loss, x = problem
-    first = jit(lambda params: first_order(f, params, teacher_update(teacher_loss, params), x, loss))(params)
+    first = jit(lambda params: first_order(f, loss, params, teacher_update(teacher_loss, params), x))(params)
     assert first.coefficient > 1e-4
 
 
@@ -109,7 +109,7 @@ def test_the_heads_of_an_auxiliary_student_contribute_exactly_nothing():
     arguments = "tanh", "kl on the last two", it.params
     updates = (
         *plain(*arguments, it.params, it.d_teacher, EPSILONS, it.inputs),
-        *along_path(*arguments, it.d_teacher, EPSILONS, it.inputs),
+        *rescaled(*arguments, it.d_teacher, EPSILONS, it.inputs),
     )
     for update in updates:
         d_student = oracle.like(it.params, update)["layer_2"]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import oracle
 import pytest
-from instances import along_path, instance, plain
+from instances import instance, plain, rescaled
 
 from sublim_theory.theorem import verify
 
@@ -79,7 +79,7 @@ def test_along_the_path_nothing_cancels_and_by_the_definition_it_does():
     it = instance("tanh")
     epsilons = np.array([1e-3, 1e-5, 1e-7, 1e-9])
     params, x = oracle.extended(it.params), it.inputs.astype(np.longdouble)
-    path = along_path("tanh", "kl", it.params, it.d_teacher, epsilons, it.inputs)
+    path = rescaled("tanh", "kl", it.params, it.d_teacher, epsilons, it.inputs)
     definition = plain("tanh", "kl", it.params, it.params, it.d_teacher, epsilons, it.inputs) / epsilons[:, None]
     errors = []
     for epsilon, by_path, by_definition in zip(epsilons, path, definition, strict=True):

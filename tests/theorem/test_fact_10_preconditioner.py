@@ -8,7 +8,7 @@ definite, or with a common one that is not symmetric, the sign can be anything.
 import numpy as np
 import oracle
 import pytest
-from instances import SMALL, along_path, instance
+from instances import SMALL, instance, rescaled
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -27,7 +27,7 @@ each = pytest.mark.parametrize("p", PRECONDITIONERS.values(), ids=PRECONDITIONER
 
 def student(it, direction, loss="kl"):
     """d_S(eps) / eps after the teacher's step along `direction`."""
-    return along_path("tanh", loss, it.params, direction, SMALL, it.inputs)
+    return rescaled("tanh", loss, it.params, direction, SMALL, it.inputs)
 
 
 def holds(it, teacher, own):

@@ -17,7 +17,7 @@ from instances import flatten, instance, jit
 from scipy import linalg
 
 from sublim_theory.losses import squared_error
-from sublim_theory.theorem import student_update
+from sublim_theory.theorem import imitation_update
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -75,7 +75,7 @@ def linearised():
 
     @jit
     def rate(params, teacher_params):
-        return flatten(student_update(f, params, teacher_params, it.inputs, squared_error))
+        return flatten(imitation_update(f, squared_error, params, teacher_params, it.inputs))
 
     return lambda theta, teacher: np.asarray(rate(oracle.like(it.params, theta), oracle.like(it.params, teacher)))
 

@@ -15,7 +15,7 @@ import pytest
 from instances import draw, flatten, jit, mlp
 
 from sublim_theory.losses import cross_entropy, soft_cross_entropy
-from sublim_theory.theorem import student_update
+from sublim_theory.theorem import imitation_update
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -35,7 +35,7 @@ def updates():
     def call(params, d, x):
         teacher = jax.tree.map(lambda a, b: a + EPSILON * b, params, d)
         each = jax.vmap(hard, (None, None, 0))(params, x, OUTCOMES)
-        return each, flatten(student_update(F, params, teacher, x, soft_cross_entropy)), F(teacher, x)
+        return each, flatten(imitation_update(F, soft_cross_entropy, params, teacher, x)), F(teacher, x)
 
     return call
 

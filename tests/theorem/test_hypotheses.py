@@ -19,9 +19,8 @@ from sublim_theory.theorem.hypotheses import offset_loss, turning_loss
 
 OUTPUTS = np.random.default_rng(0).normal(size=(16, 5))
 
-MINIMUM, HESSIAN, SEMI_DEFINITE, CONSTANT, GRADIENTS = NAMES = (
+MINIMUM, SEMI_DEFINITE, CONSTANT, GRADIENTS = NAMES = (
     "minimum at z = y",
-    "M is the Hessian in z",
     "M is positive semi-definite",
     "the null space of M is constant",
     "gradients are orthogonal to the null space",
@@ -35,6 +34,8 @@ SERVE = LOSSES | {
     "one logit and a softmax": losses.on_logits(losses.kl_divergence, slice(2, 3)),
     "squares with a weight of zero": partial(losses.squared_error, weights=(1.0, 0.0, 2.0, 0.0, 1.0)),
     "squares of differences": lambda z, y: jnp.sum(jnp.square(jnp.diff(z - y)), axis=-1),
+    "squares, deaf to the labels' gradient": lambda z, y: losses.squared_error(z, jax.lax.stop_gradient(y)),
+    "kl, deaf to the labels' gradient": lambda z, y: losses.kl_divergence(z, jax.lax.stop_gradient(y)),
     "nothing": lambda z, y: jnp.sum(0 * z * y, axis=-1),
 }
 
@@ -49,7 +50,7 @@ def maximum(z, y):
 
 
 def saddle(z, y):
-    return jnp.sum(jnp.square(z - y) * jnp.array([1.0, 1.0, 1.0, 1.0, -1.0]), axis=-1)
+    return jnp.sum(jnp.square(z - y) * jnp.array([[1.0, 1.0, 1.0, 1.0, -1.0]], z.dtype), axis=-1)
 
 
 def quartic(z, y):
@@ -57,19 +58,13 @@ def quartic(z, y):
     return jnp.sum((z - y) ** 4, axis=-1)
 
 
-def deaf(z, y):
-    """The labels' derivative is cut, so M = 0."""
-    return losses.squared_error(z, jax.lax.stop_gradient(y))
-
-
 FAIL = {
     "tilted": (tilted, {MINIMUM}),
-    "offset": (offset_loss, {MINIMUM, HESSIAN}),
+    "offset": (offset_loss, {MINIMUM}),
     "maximum": (maximum, {MINIMUM, SEMI_DEFINITE}),
     "saddle": (saddle, {MINIMUM, SEMI_DEFINITE}),
     "turning": (turning_loss, {CONSTANT, GRADIENTS}),
     "quartic": (quartic, {GRADIENTS}),
-    "deaf": (deaf, {HESSIAN, GRADIENTS}),
 }
 
 
@@ -140,13 +135,10 @@ def test_witness_shows_the_failure_again(loss, expected):
     gradient = jax.grad(one)
 
     def m(y):
-        return -np.asarray(jax.jacfwd(gradient, argnums=1)(y, y))
+        return np.asarray(jax.hessian(one)(y, y))
 
     def show_minimum(z, y):
         assert one(z, y) < one(y, y) or np.abs(gradient(y, y)).max() > 0.01
-
-    def show_hessian(y):
-        assert np.abs(m(y) - jax.hessian(one)(y, y)).max() > 0.1
 
     def show_semi_definite(y):
         assert np.linalg.eigvalsh(m(y)).min() < -0.1
@@ -160,7 +152,6 @@ def test_witness_shows_the_failure_again(loss, expected):
 
     show = {
         MINIMUM: (show_minimum, ("student outputs", "label")),
-        HESSIAN: (show_hessian, ("label",)),
         SEMI_DEFINITE: (show_semi_definite, ("label",)),
         CONSTANT: (show_constant, ("label", "another label")),
         GRADIENTS: (show_gradients, ("null space at", "student outputs", "label")),

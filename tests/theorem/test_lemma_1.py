@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import oracle
 import pytest
-from instances import SMALL, along_path, flatten, instance, jit, plain
+from instances import SMALL, flatten, instance, jit, plain, rescaled
 
 from sublim_theory.losses import squared_error
-from sublim_theory.theorem import student_update_along_path
+from sublim_theory.theorem import student_update
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -28,7 +28,7 @@ def directions(count=16):
 def alignments(activation, loss, several, epsilons=SMALL):
     """`d_S(eps) . d_T` [directions, eps] of the library."""
     it = instance(activation)
-    return np.stack([epsilons * (along_path(activation, loss, it.params, d, epsilons, it.inputs) @ d) for d in several])
+    return np.stack([epsilons * (rescaled(activation, loss, it.params, d, epsilons, it.inputs) @ d) for d in several])
 
 
 def lemma_holds(alignment):
@@ -94,8 +94,8 @@ def test_a_loss_with_a_maximum_on_the_diagonal_is_violated_in_every_direction():
 
     @jit
     def along(d, epsilons):
-        one = partial(student_update_along_path, it.f, it.params, d)
-        return jax.vmap(lambda epsilon: flatten(one(epsilon, it.inputs, lambda z, y: -squared_error(z, y))))(epsilons)
+        one = partial(student_update, it.f, lambda z, y: -squared_error(z, y), it.params, d)
+        return jax.vmap(lambda epsilon: flatten(one(epsilon, it.inputs)))(epsilons)
 
     for d in directions():
         assert not np.any(along(oracle.like(it.params, d), SMALL) @ d >= 0)

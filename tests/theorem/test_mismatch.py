@@ -18,7 +18,7 @@ from instances import AUXILIARY, instance
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
-from sublim_theory.theorem import Problem
+from sublim_theory.theorem import Instance
 from sublim_theory.theorem.mismatch import (
     RATIOS,
     Measured,
@@ -35,13 +35,13 @@ THREE_ERRORS = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Arguments of a problem: positional ones, and the others."""
+    """Arguments of an instance: positional ones, and the others."""
 
     parts: tuple
     options: dict = dataclasses.field(default_factory=dict)
 
-    def problem(self, **options):
-        return Problem(*self.parts, **self.options | options)
+    def instance(self, **options):
+        return Instance(*self.parts, **self.options | options)
 
 
 def perceptron(activation, **options):
@@ -89,13 +89,13 @@ LINEAR = linear()
 
 @pytest.fixture(scope="module")
 def reports():
-    return {name: mismatch(network.problem()) for name, network in NETWORKS.items()}
+    return {name: mismatch(network.instance()) for name, network in NETWORKS.items()}
 
 
 @pytest.fixture(scope="module")
 def linear_report():
     ratios = [1.0, 0.01, 1000.0, *np.linspace(0.6, 3, 200)]
-    return mismatch(LINEAR.problem(), epsilon=1.0, ratios=ratios, perturbations=1000)
+    return mismatch(LINEAR.instance(), epsilon=1.0, ratios=ratios, perturbations=1000)
 
 
 def follows(report):
@@ -131,13 +131,13 @@ def test_another_sigma_star_would_not_fit(reports):
 
 
 def test_a_step_too_large_for_the_law_is_seen():
-    report = mismatch(NETWORKS["tanh"].problem(), epsilon=10.0, perturbations=1000)
+    report = mismatch(NETWORKS["tanh"].instance(), epsilon=10.0, perturbations=1000)
     assert not follows(report)
     assert min(report.nonlinearity) > 0.1
 
 
 def test_departure_from_the_law_is_proportional_to_eps(reports):
-    larger = mismatch(NETWORKS["tanh"].problem(), epsilon=1e-4)
+    larger = mismatch(NETWORKS["tanh"].instance(), epsilon=1e-4)
     np.testing.assert_allclose(np.divide(larger.nonlinearity, reports["tanh"].nonlinearity), 100, rtol=0.02)
 
 
@@ -168,7 +168,7 @@ def dense_sigma_star(activation, loss, epsilon):
 def test_sigma_star_is_that_of_the_dense_matrix(reports):
     for activation, loss in (("tanh", "kl"), ("gelu", "squares on the last two")):
         assert reports[activation].sigma_star == pytest.approx(dense_sigma_star(activation, loss, 1e-6), rel=1e-10)
-    in_batches = sigma_star(perceptron("sigmoid", imitation_loss="huber", batch_size=5).problem(), epsilon=0.02)
+    in_batches = sigma_star(perceptron("sigmoid", imitation_loss="huber", batch_size=5).instance(), epsilon=0.02)
     assert in_batches == pytest.approx(dense_sigma_star("sigmoid", "huber", 0.02), rel=1e-10)
 
 
@@ -211,7 +211,7 @@ def test_neither_chunks_nor_batches_nor_the_number_of_perturbations_change_a_per
     # The first sigma of a report has the perturbations of `measured_probability` at the same seed.
     share = linear_report.measured[0]
     fewer, others = (
-        measured_probability(LINEAR.problem(batch_size=batch_size), linear_report.sigmas[0], epsilon=1.0, **options)
+        measured_probability(LINEAR.instance(batch_size=batch_size), linear_report.sigmas[0], epsilon=1.0, **options)
         for batch_size, options in (
             (6, {"perturbations": 999, "chunk_size": 7}),
             (None, {"perturbations": 1000, "seed": 1}),
@@ -229,7 +229,7 @@ def test_float64_inside_and_the_callers_setting_outside(linear_report):
     assert not jax.config.jax_enable_x64
 
     def star(**options):
-        return sigma_star(Problem(f, single, teacher_loss, inputs, **LINEAR.options, **options))
+        return sigma_star(Instance(f, single, teacher_loss, inputs, **LINEAR.options, **options))
 
     value = jax.jit(lambda x: x * star())(1.0)
     assert value.dtype == jnp.float32
@@ -277,7 +277,7 @@ def test_report_prints_as_a_table_and_goes_through_json(reports):
 )
 def test_errors_name_the_argument(options, argument):
     with pytest.raises(ValueError, match=argument):
-        mismatch(NETWORKS["tanh"].problem(), **options)
+        mismatch(NETWORKS["tanh"].instance(), **options)
 
 
 def test_errors_of_the_probabilities():
@@ -286,15 +286,15 @@ def test_errors_of_the_probabilities():
     with pytest.raises(ValueError, match="sigma_star must"):
         predicted_probability(1, -1)
     with pytest.raises(ValueError, match="sigma must"):
-        measured_probability(NETWORKS["tanh"].problem(), float("nan"))
+        measured_probability(NETWORKS["tanh"].instance(), float("nan"))
 
 
 def test_orthogonal_branch_has_no_sigma_star():
     # One auxiliary logit with a softmax loss: no gradient at all.
     with pytest.raises(ValueError, match=r"exactly 0 \(the orthogonal branch\)"):
-        mismatch(NETWORKS["tanh"].problem(logits=[4]))
+        mismatch(NETWORKS["tanh"].instance(logits=[4]))
 
 
 def test_a_loss_with_a_maximum_at_the_labels_has_none_either():
     with pytest.raises(ValueError, match=r"imitation_loss gives A = .* not positive"):
-        sigma_star(LINEAR.problem(imitation_loss=lambda z, y: -jnp.sum(jnp.square(z - y), -1)))
+        sigma_star(LINEAR.instance(imitation_loss=lambda z, y: -jnp.sum(jnp.square(z - y), -1)))

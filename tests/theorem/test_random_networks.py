@@ -11,15 +11,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import ACTIVATIONS, LOSSES, SMALL, draw, flatten, jit
 
-from sublim_theory import trees
-from sublim_theory.theorem import first_order, student_update, student_update_along_path, teacher_update
-from sublim_theory.theorem.updates import change_along
+from sublim_theory import geometry
+from sublim_theory.theorem import change_along, first_order, imitation_update, student_update, teacher_update
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -44,7 +44,7 @@ def trait_value(kind, f, params, x, targets):
         return jnp.mean(jnp.square(f(params, x) - targets))
 
     def norm():
-        return trees.dot(params, params) / 2
+        return optax.tree.vdot(params, params) / 2
 
     def sines():
         return jnp.sum(jnp.sin(flatten(params)))
@@ -69,9 +69,9 @@ def measure(kinds, params, other, x, labelled, targets):
     def f(params, x):
         *hidden, head = (params[name] for name in sorted(params))
         for layer in hidden:
-            a = x @ layer["kernel"] + layer["bias"]
+            a = x @ layer["kernel"] + layer["bias"][None]
             x = jax.lax.switch(activation, list(ACTIVATIONS.values()), a)
-        return x @ head["kernel"] + head["bias"]
+        return x @ head["kernel"] + head["bias"][None]
 
     def loss(z, y):
         return jax.lax.switch(loss_kind, [LOSSES[name] for name in LOSS], z, y)
@@ -80,17 +80,18 @@ def measure(kinds, params, other, x, labelled, targets):
         return trait_value(trait, f, params, labelled, targets)
 
     d_teacher = teacher_update(teacher_loss, params)
-    first = first_order(f, params, d_teacher, x, loss)
-    size = trees.norm(first.product)
+    first = first_order(f, loss, params, d_teacher, x)
+    size = geometry.norm(first.product)
 
     def at(epsilon):
-        update = student_update_along_path(f, params, d_teacher, epsilon, x, loss)
-        rest = trees.norm(trees.axpy(-1, first.product, update))
-        change = change_along(teacher_loss, params, trees.scale(ALPHA * epsilon, update))
-        return trees.dot(update, d_teacher), change, rest / jnp.where(size > 0, size, 1)
+        update = student_update(f, loss, params, d_teacher, epsilon, x)
+        rest = geometry.norm(optax.tree.sub(update, first.product))
+        change = change_along(teacher_loss, params, optax.tree.scale(ALPHA * epsilon, update))
+        return optax.tree.vdot(update, d_teacher), change, rest / jnp.where(size > 0, size, 1)
 
     def from_elsewhere(epsilon):
-        return trees.dot(student_update(f, other, trees.axpy(epsilon, d_teacher, params), x, loss), d_teacher)
+        update = imitation_update(f, loss, other, optax.tree.add_scale(params, epsilon, d_teacher), x)
+        return optax.tree.vdot(update, d_teacher)
 
     alignment, change, remainder = jax.lax.map(at, jnp.asarray(SMALL))
     elsewhere = jax.lax.map(from_elsewhere, jnp.asarray(SMALL))

@@ -7,7 +7,7 @@ With one and the same initialisation the opposite is true, which is the control.
 import numpy as np
 import oracle
 import pytest
-from instances import SMALL, along_path, instance, plain
+from instances import SMALL, instance, plain, rescaled
 
 from sublim_theory.theorem import verify
 
@@ -90,7 +90,7 @@ def test_report_names_the_branch_and_the_law_is_not_followed(other):
 
 def test_with_a_shared_initialisation_the_limit_is_zero_and_the_trait_decides_the_direction(traits):
     it = instance(ACTIVATION)
-    first, second = (along_path(ACTIVATION, LOSS, it.params, d, SMALL, it.inputs) for d in traits)
+    first, second = (rescaled(ACTIVATION, LOSS, it.params, d, SMALL, it.inputs) for d in traits)
     for d, update in zip(traits, (first, second), strict=True):
         assert np.all(np.linalg.norm(updates(it.params, d), axis=1) < 10 * SMALL)
         assert np.all(update @ d > 0)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from instances import AUXILIARY, LOSSES, SHALLOW, SMALL, along_path, instance, jit, mlp
+from instances import AUXILIARY, LOSSES, SHALLOW, SMALL, instance, jit, mlp, rescaled
 
 from sublim_theory.losses import squared_error
-from sublim_theory.theorem import check_loss, student_update, verify
+from sublim_theory.theorem import check_loss, imitation_update, verify
 from sublim_theory.theorem.hypotheses import offset_loss, turning_loss
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -26,7 +26,7 @@ def test_loss_fulfils_the_hypotheses_and_serves(loss):
     assert check_loss(LOSSES[loss], OUTPUTS).hold
     for seed in range(10):
         it = instance("tanh", seed, SHALLOW)
-        updates = along_path("tanh", loss, it.params, it.d_teacher, SMALL, it.inputs)
+        updates = rescaled("tanh", loss, it.params, it.d_teacher, SMALL, it.inputs)
         matrix = oracle.gauss_newton(it.params, it.inputs, "tanh", loss)
         assert np.all(updates @ it.d_teacher > 0)
         assert oracle.error(updates[-1], matrix @ it.d_teacher) <= 1e-10
@@ -80,7 +80,7 @@ def test_a_null_space_that_turns_breaks_the_lemma_at_every_eps():
 
 def test_a_loss_that_serves_keeps_the_lemma_on_the_same_curve():
     f, params, _, x = CURVE
-    call = jit(lambda epsilon: student_update(f, params, {"t": epsilon}, x, squared_error)["t"])
+    call = jit(lambda epsilon: imitation_update(f, squared_error, params, {"t": epsilon}, x)["t"])
     for epsilon in 1e-6, 1e-3, 1e-1:
         assert float(call(epsilon)) == pytest.approx(2 * epsilon, rel=1e-12)
 
@@ -89,7 +89,7 @@ def test_a_loss_without_a_minimum_on_the_diagonal_ignores_the_trait():
     """Its update does not go to 0 with eps, so the trait has no say in the sign: the lemma fails on some networks."""
     assert "minimum at z = y" in [check.name for check in check_loss(offset_loss, OUTPUTS).failing]
     f = mlp("tanh")
-    alignment = jit(lambda params, teacher, x: student_update(f, params, teacher, x, offset_loss))
+    alignment = jit(lambda params, teacher, x: imitation_update(f, offset_loss, params, teacher, x))
     signs = []
     for seed in range(10):
         it = instance("tanh", seed)

@@ -10,7 +10,7 @@ import oracle
 import pytest
 from instances import ACTIVATIONS, AUXILIARY, instance, jit, law
 
-from sublim_theory import trees
+from sublim_theory import geometry
 from sublim_theory.losses import kl_divergence, on_logits
 from sublim_theory.theorem import first_order, teacher_update, verify
 
@@ -44,8 +44,8 @@ def test_engineered_network_is_on_it_exactly_and_the_least_addition_leaves_it(en
     @jit
     def coefficient(size):
         d_teacher = teacher_update(lambda params: teacher_loss(params, size), it.params)
-        first = first_order(it.f, it.params, d_teacher, it.inputs, loss)
-        return first.coefficient, trees.norm(first.product)
+        first = first_order(it.f, loss, it.params, d_teacher, it.inputs)
+        return first.coefficient, geometry.norm(first.product)
 
     assert coefficient(0.0) == (0.0, 0.0)
     sizes = 10.0 ** -np.arange(0, 16, 3)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy import special
+from scipy.sparse.linalg import aslinearoperator
 
-from sublim_theory.theorem import Problem, spectrum, transfer
+from sublim_theory.theorem import Instance, spectrum
 
 EXACT = 1e-10
 TARGET = np.random.default_rng(7).normal(size=(5, 4))
@@ -20,7 +21,7 @@ TARGET = np.random.default_rng(7).normal(size=(5, 4))
 def f(params, x):
     """3-4-4, tanh."""
     (w1, b1), (w2, b2) = params["hidden"], params["head"]
-    return jnp.tanh(x @ w1 + b1) @ w2 + b2
+    return jnp.tanh(x @ w1 + b1[None]) @ w2 + b2[None]
 
 
 def teacher_loss(params):
@@ -41,14 +42,14 @@ def inputs():
 
 
 @pytest.fixture(scope="module")
-def problem(params, inputs):
+def instance(params, inputs):
     """Without a teacher."""
-    return Problem(f, params, None, inputs)
+    return Instance(f, params, None, inputs)
 
 
 @pytest.fixture(scope="module")
 def taught(params, inputs):
-    return Problem(f, params, teacher_loss, inputs)
+    return Instance(f, params, teacher_loss, inputs)
 
 
 class Oracle:
@@ -117,7 +118,7 @@ def iterated(monkeypatch):
 
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_operator_is_G(params, inputs, oracle, batch_size):
-    operator = spectrum.gauss_newton_operator(Problem(f, params, None, inputs, batch_size=batch_size))
+    operator = spectrum.gauss_newton_operator(Instance(f, params, None, inputs, batch_size=batch_size))
     assert operator.shape == (36, 36)
     assert operator.dtype == np.float64
     dense = operator @ np.eye(36)  # used outside any float64 scope
@@ -127,7 +128,7 @@ def test_operator_is_G(params, inputs, oracle, batch_size):
 
 
 def test_operator_of_another_loss_is_another_G(params, inputs, oracle):
-    operator = spectrum.gauss_newton_operator(Problem(f, params, None, inputs, imitation_loss="squared_error"))
+    operator = spectrum.gauss_newton_operator(Instance(f, params, None, inputs, imitation_loss="squared_error"))
     assert relative(operator @ oracle.d, oracle.g @ oracle.d) > 0.1
 
 
@@ -141,10 +142,10 @@ def check_ends(found, oracle, k, rank_bound):
     assert found.parameters == 36
 
 
-def test_rank_below_the_parameters_dense_and_by_iteration(problem, oracle, monkeypatch):
-    dense = spectrum.extreme_eigenvalues(problem, k=30)
+def test_rank_below_the_parameters_dense_and_by_iteration(instance, oracle, monkeypatch):
+    dense = spectrum.extreme_eigenvalues(instance, k=30)
     monkeypatch.setattr(spectrum, "EXPLICIT", 0)
-    iterated = spectrum.extreme_eigenvalues(problem, k=5)
+    iterated = spectrum.extreme_eigenvalues(instance, k=5)
     check_ends(dense, oracle, 30, 24)
     check_ends(iterated, oracle, 5, 24)
     assert dense.smallest == iterated.smallest == 0.0
@@ -154,9 +155,9 @@ def test_rank_below_the_parameters_dense_and_by_iteration(problem, oracle, monke
 
 
 def test_full_rank_dense_and_by_iteration(params, many, full, monkeypatch):
-    dense = spectrum.extreme_eigenvalues(Problem(f, params, None, many, imitation_loss="squared_error"))
+    dense = spectrum.extreme_eigenvalues(Instance(f, params, None, many, imitation_loss="squared_error"))
     monkeypatch.setattr(spectrum, "EXPLICIT", 0)
-    iterated = spectrum.extreme_eigenvalues(Problem(f, params, None, many, imitation_loss="squared_error"), k=3)
+    iterated = spectrum.extreme_eigenvalues(Instance(f, params, None, many, imitation_loss="squared_error"), k=3)
     check_ends(dense, full, 6, 160)
     check_ends(iterated, full, 3, 160)
     assert full.values[0] > 1e-8 * full.values[-1], "the case is one of full rank"
@@ -169,7 +170,7 @@ def test_smallest_is_none_where_it_does_not_converge(params, many, monkeypatch):
     monkeypatch.setattr(spectrum, "EXPLICIT", 0)
     monkeypatch.setattr(spectrum, "SMALLEST_RESTARTS", 1)
     monkeypatch.setattr(spectrum, "SMALLEST_TOLERANCE", 0)
-    found = spectrum.extreme_eigenvalues(Problem(f, params, None, many, imitation_loss="squared_error"), k=1)
+    found = spectrum.extreme_eigenvalues(Instance(f, params, None, many, imitation_loss="squared_error"), k=1)
     assert found.smallest is None
     assert "did not converge" in str(found)
 
@@ -177,43 +178,43 @@ def test_smallest_is_none_where_it_does_not_converge(params, many, monkeypatch):
 @pytest.mark.usefixtures("iterated")
 def test_G_that_vanishes(params, inputs):
     """One auxiliary logit with a softmax: no gradient, fact 6."""
-    found = spectrum.extreme_eigenvalues(Problem(f, params, None, inputs, logits=[3]), k=2)
+    found = spectrum.extreme_eigenvalues(Instance(f, params, None, inputs, logits=[3]), k=2)
     assert found.largest == (0.0, 0.0)
     assert found.smallest == 0.0
 
 
-def test_more_than_there_are(problem):
-    assert len(spectrum.extreme_eigenvalues(problem, k=99).largest) == 36
+def test_more_than_there_are(instance):
+    assert len(spectrum.extreme_eigenvalues(instance, k=99).largest) == 36
 
 
 # Trace
 
 
-def test_trace(problem, oracle):
-    exact = spectrum.trace(problem)
+def test_trace(instance, oracle):
+    exact = spectrum.trace(instance)
     assert abs(exact.value / np.trace(oracle.g) - 1) < EXACT
     assert (exact.standard_error, exact.samples) == (0.0, 0)
     assert str(exact) == f"trace of G: {exact.value:.6g}"
 
-    estimate = spectrum.trace(problem, samples=400)
+    estimate = spectrum.trace(instance, samples=400)
     assert estimate.samples == 400
     assert abs(estimate.value - exact.value) < 4 * estimate.standard_error
     off = oracle.g - np.diag(np.diag(oracle.g))  # variance of z^T G z over random signs: 2 |off-diagonal|^2
     assert estimate.standard_error == pytest.approx(np.sqrt(2 * np.sum(off**2) / 400), rel=0.2)
     assert "standard error of 400 probes" in str(estimate)
-    assert spectrum.trace(problem, samples=3, seed=1) != spectrum.trace(problem, samples=3, seed=2)
+    assert spectrum.trace(instance, samples=3, seed=1) != spectrum.trace(instance, samples=3, seed=2)
 
 
 @pytest.mark.usefixtures("iterated")
-def test_trace_is_estimated_where_there_are_many_parameters(problem):
-    assert spectrum.trace(problem).samples == spectrum.HUTCHINSON_SAMPLES
+def test_trace_is_estimated_where_there_are_many_parameters(instance):
+    assert spectrum.trace(instance).samples == spectrum.HUTCHINSON_SAMPLES
 
 
 # Spectral distribution
 
 
 def test_distribution_of_the_teachers_update(taught, oracle):
-    found = transfer.spectral_distribution(taught, steps=5)
+    found = spectrum.spectral_distribution(taught, steps=5)
     values, weights = np.array(found.values), np.array(found.weights)
     shares = (oracle.vectors.T @ oracle.d) ** 2 / (oracle.d @ oracle.d)
     assert len(values) == 5
@@ -230,7 +231,7 @@ def test_distribution_of_the_teachers_update(taught, oracle):
 
 def test_distribution_in_full(taught, oracle):
     """Carried to the end it is the measure itself: 18 eigenvalues and the null space, each once."""
-    found = transfer.spectral_distribution(taught, steps=36)
+    found = spectrum.spectral_distribution(taught, steps=36)
     shares = (oracle.vectors.T @ oracle.d) ** 2 / (oracle.d @ oracle.d)
     values, weights = np.array(found.values), np.array(found.weights)
     assert found.residual == 0
@@ -242,8 +243,8 @@ def test_distribution_in_full(taught, oracle):
     assert "exact" in str(found)
 
 
-def test_distribution_of_an_eigenvector_and_of_a_null_vector(problem, params, oracle):
-    top = transfer.spectral_distribution(problem, direction=oracle.tree(3 * oracle.vectors[:, -1]))
+def test_distribution_of_an_eigenvector_and_of_a_null_vector(instance, params, oracle):
+    top = spectrum.spectral_distribution(instance, direction=oracle.tree(3 * oracle.vectors[:, -1]))
     assert top.residual == 0
     assert top.values == pytest.approx((oracle.values[-1],), rel=EXACT)
     assert top.weights == pytest.approx((1.0,))
@@ -251,7 +252,7 @@ def test_distribution_of_an_eigenvector_and_of_a_null_vector(problem, params, or
 
     unseen = jax.tree.map(np.zeros_like, params)
     unseen["head"][1][:] = 1  # all four logits alike: a softmax does not see it
-    null = transfer.spectral_distribution(problem, direction=unseen)
+    null = spectrum.spectral_distribution(instance, direction=unseen)
     assert max(np.abs(null.values)) < 1e-12
     assert null.rayleigh_quotient == pytest.approx(0, abs=1e-12)
 
@@ -262,7 +263,7 @@ def test_lanczos_on_any_matrix(order, steps, rank, seed):
     random = np.random.default_rng(seed)
     factor = random.normal(size=(order, min(rank, order)))
     matrix, start = factor @ factor.T, random.normal(size=order)
-    diagonal, beside, residual = transfer.lanczos(matrix.dot, start, steps)
+    diagonal, beside, residual = spectrum.lanczos(matrix.dot, start, steps)
     assert len(diagonal) == len(beside) + 1 <= min(order, steps)
     values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
     scale = np.linalg.norm(matrix, 2) or 1.0
@@ -278,7 +279,7 @@ def test_lanczos_on_any_matrix(order, steps, rank, seed):
 
 
 def test_transfer_ratio(taught, oracle):
-    found = transfer.transfer_ratio(taught, alpha=0.5)
+    found = spectrum.transfer_ratio(taught, alpha=0.5)
     assert found.ratio == pytest.approx(0.5 * (oracle.d @ oracle.g @ oracle.d) / (oracle.d @ oracle.d), rel=EXACT)
     assert found.bound == pytest.approx(0.5 * oracle.values[-1], rel=EXACT)
     assert found.largest_eigenvalue == pytest.approx(oracle.values[-1], rel=EXACT)
@@ -298,15 +299,15 @@ def test_transfer_ratio(taught, oracle):
 
 
 @pytest.mark.usefixtures("iterated")
-def test_transfer_ratio_of_the_top_eigenvector_is_its_bound(problem, oracle):
-    found = transfer.transfer_ratio(problem, direction=oracle.tree(oracle.vectors[:, -1]))
+def test_transfer_ratio_of_the_top_eigenvector_is_its_bound(instance, oracle):
+    found = spectrum.transfer_ratio(instance, direction=oracle.tree(oracle.vectors[:, -1]))
     assert found.ratio == pytest.approx(found.bound, rel=EXACT)
 
 
 # Coverage
 
 
-def test_coverage(taught, problem, oracle):
+def test_coverage(taught, instance, oracle):
     other = np.random.default_rng(3).normal(size=36)
 
     def cosine(a, b):
@@ -314,63 +315,67 @@ def test_coverage(taught, problem, oracle):
 
     target = oracle.tree(other)
 
-    limit = transfer.coverage(taught, target)
+    limit = spectrum.coverage(taught, target)
     assert limit == pytest.approx(cosine(oracle.g @ oracle.d, other), rel=EXACT)
     # The trained teacher's labels: the teacher has moved by the displacement itself.
-    trained = transfer.coverage(problem, target, epsilon=1.0)
+    trained = spectrum.coverage(instance, target, epsilon=1.0)
     assert trained == pytest.approx(cosine(oracle.student_kl(other, 1.0), other), rel=EXACT)
     assert abs(trained - cosine(oracle.g @ other, other)) > 1e-2, "and that is not the limit"
     # At a small eps, where the plain form has lost its digits, the limit.
-    small = transfer.coverage(problem, target, direction=oracle.tree(oracle.d), epsilon=1e-13)
+    small = spectrum.coverage(instance, target, direction=oracle.tree(oracle.d), epsilon=1e-13)
     assert small == pytest.approx(limit, rel=1e-9)
     # A displacement that the student's update does not see.
     image = oracle.g @ oracle.d
     across = other - image * (image @ other) / (image @ image)
-    assert abs(transfer.coverage(taught, oracle.tree(across))) < 1e-12
+    assert abs(spectrum.coverage(taught, oracle.tree(across))) < 1e-12
 
 
 def test_coverage_of_a_student_that_does_not_move(params, inputs, oracle):
-    assert transfer.coverage(Problem(f, params, None, inputs, logits=[3]), oracle.tree(oracle.d)) == 0.0
+    assert spectrum.coverage(Instance(f, params, None, inputs, logits=[3]), oracle.tree(oracle.d)) == 0.0
 
 
 # Arguments and global state
 
 
-def asymmetric(z, y):
-    """`z^T A (z - y)` with A = identity and a shear: no minimum at z = y, and M is not symmetric."""
-    return jnp.sum(z * (z - y), axis=-1) + z[..., 0] * (z[..., 1] - y[..., 1])
+def test_a_matrix_that_is_not_symmetric_is_refused(oracle):
+    """No loss that passed the checks of an instance makes one: it takes a rule of differentiation of its own."""
+    assert 0 < spectrum.require_symmetric(aslinearoperator(oracle.g)) <= oracle.values[-1]
+    with pytest.raises(ValueError, match="imitation_loss makes a G that is not symmetric"):
+        spectrum.require_symmetric(aslinearoperator(oracle.g + np.triu(oracle.g) / 100))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p, x: spectrum.extreme_eigenvalues(Problem(f, p, None, x), k=0), "k must be at least 1"),
-        (lambda p, x: spectrum.extreme_eigenvalues(Problem(f, p, None, x, imitation_loss=asymmetric)), "not symmetric"),
-        (lambda p, x: spectrum.extreme_eigenvalues(Problem(f, p, None, x[:0])), "inputs are empty"),
-        (lambda p, x: spectrum.trace(Problem(f, p, None, x), samples=1), "samples must be at least 2"),
-        (lambda p, x: transfer.spectral_distribution(Problem(f, p, None, x)), "teacher_loss is None"),
+        (lambda p, x: spectrum.extreme_eigenvalues(Instance(f, p, None, x), k=0), "k must be at least 1"),
+        (lambda p, x: spectrum.extreme_eigenvalues(Instance(f, p, None, x[:0])), "inputs are empty"),
+        (lambda p, x: spectrum.trace(Instance(f, p, None, x), samples=1), "samples must be at least 2"),
+        (lambda p, x: spectrum.spectral_distribution(Instance(f, p, None, x)), "teacher_loss is None"),
         (
-            lambda p, x: transfer.spectral_distribution(Problem(f, p, None, x), direction=p, steps=0),
+            lambda p, x: spectrum.spectral_distribution(Instance(f, p, None, x), direction=p, steps=0),
             "steps must be at least 1",
         ),
         (
-            lambda p, x: transfer.spectral_distribution(
-                Problem(f, p, None, x), direction=jax.tree.map(np.zeros_like, p)
+            lambda p, x: spectrum.spectral_distribution(
+                Instance(f, p, None, x), direction=jax.tree.map(np.zeros_like, p)
             ),
             "direction is zero",
         ),
         (
-            lambda p, x: transfer.transfer_ratio(Problem(f, p, None, x), direction={"hidden": p["hidden"]}),
+            lambda p, x: spectrum.transfer_ratio(Instance(f, p, None, x), direction={"hidden": p["hidden"]}),
             "direction must have",
         ),
-        (lambda p, x: transfer.transfer_ratio(Problem(f, p, None, x), direction=p, alpha=-1), "alpha must be positive"),
-        (lambda p, x: transfer.transfer_ratio(Problem(f, p, lambda p: 0 * p["head"][1][0], x)), "is zero"),
         (
-            lambda p, x: transfer.transfer_ratio(Problem(f, p, lambda p: jnp.sqrt(0 * p["head"][1][0]), x)),
+            lambda p, x: spectrum.transfer_ratio(Instance(f, p, None, x), direction=p, alpha=-1),
+            "alpha must be positive",
+        ),
+        (lambda p, x: spectrum.transfer_ratio(Instance(f, p, lambda p: 0 * p["head"][1][0], x)), "is zero"),
+        (
+            lambda p, x: spectrum.transfer_ratio(Instance(f, p, lambda p: jnp.sqrt(0 * p["head"][1][0]), x)),
             "gradient of teacher_loss is not finite",
         ),
-        (lambda p, x: transfer.coverage(Problem(f, p, None, x), p["head"]), "displacement must have"),
-        (lambda p, x: transfer.coverage(Problem(f, p, None, x), p, epsilon=0.0), "epsilon must be positive"),
+        (lambda p, x: spectrum.coverage(Instance(f, p, None, x), p["head"]), "displacement must have"),
+        (lambda p, x: spectrum.coverage(Instance(f, p, None, x), p, epsilon=0.0), "epsilon must be positive"),
     ],
 )
 def test_wrong_arguments_are_named(params, inputs, call, message):
@@ -381,13 +386,13 @@ def test_wrong_arguments_are_named(params, inputs, call, message):
     assert jnp.zeros(1).dtype == np.float32
 
 
-def test_inside_the_callers_jit(problem, oracle):
+def test_inside_the_callers_jit(instance, oracle):
     """Numbers that are known at trace time, in float64, whatever surrounds the call."""
     seen, direction = [], oracle.tree(oracle.d)
 
     @jax.jit
     def caller(x):
-        seen.append(transfer.transfer_ratio(problem, direction=direction))
+        seen.append(spectrum.transfer_ratio(instance, direction=direction))
         return x + 1
 
     assert caller(jnp.zeros(2)).dtype == np.float32

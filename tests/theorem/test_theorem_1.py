@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from instances import AUXILIARY, SMALL, along_path, instance, plain
+from instances import AUXILIARY, SMALL, instance, plain, rescaled
 
 from sublim_theory.theorem import verify
 from sublim_theory.theorem.updates import change_along
@@ -44,7 +44,7 @@ def test_any_trait_falls_at_every_small_eps(trait, activation, loss):
     it = instance(activation)
     theta = oracle.flat(it.params)
     d_teacher = -gradient(theta)
-    updates = along_path(activation, loss, it.params, d_teacher, SMALL, it.inputs)  # d_S / eps
+    updates = rescaled(activation, loss, it.params, d_teacher, SMALL, it.inputs)  # d_S / eps
     changes = [change(theta, ALPHA * epsilon * update) for epsilon, update in zip(SMALL, updates, strict=True)]
     assert np.all(updates @ d_teacher > 0)
     assert theorem_holds(updates @ d_teacher, changes)
@@ -97,7 +97,7 @@ def test_orthogonal_branch_is_zero_at_every_eps_however_large():
     by_definition = plain(*arguments, it.params, d_teacher, epsilons, it.inputs) @ d_teacher
     assert by_definition.tolist() == [0.0, 0.0, 0.0, 0.0]
     assert theorem_holds(by_definition, np.zeros(4))
-    assert (along_path(*arguments, d_teacher, SMALL, it.inputs) @ d_teacher).tolist() == [0.0] * len(SMALL)
+    assert (rescaled(*arguments, d_teacher, SMALL, it.inputs) @ d_teacher).tolist() == [0.0] * len(SMALL)
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e-6, 1e-3, 1.0])
@@ -124,7 +124,7 @@ def test_where_d_teacher_is_no_gradient_the_trait_need_not_fall():
     rng = np.random.default_rng(3)
     rises = 0
     for d in rng.normal(size=(40, len(theta))):
-        updates = along_path("tanh", "kl", it.params, d, SMALL, it.inputs)
+        updates = rescaled("tanh", "kl", it.params, d, SMALL, it.inputs)
         changes = [change(theta, ALPHA * epsilon * update) for epsilon, update in zip(SMALL, updates, strict=True)]
         assert np.all(updates @ d > 0)
         rises += not theorem_holds(updates @ d, changes)
@@ -151,7 +151,7 @@ def test_a_student_of_large_steps_needs_a_smaller_eps():
     gradient, change = TRAITS["half the squared norm"]
     it = instance("tanh")
     theta = oracle.flat(it.params)
-    updates = along_path("tanh", "kl", it.params, -gradient(theta), SMALL, it.inputs)
+    updates = rescaled("tanh", "kl", it.params, -gradient(theta), SMALL, it.inputs)
     falls = [change(theta, 1e5 * epsilon * update) < 0 for epsilon, update in zip(SMALL, updates, strict=True)]
     assert not falls[0]
     assert all(falls[SMALL.tolist().index(1e-8) :])

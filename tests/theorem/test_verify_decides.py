@@ -90,7 +90,7 @@ def test_smallest_legitimate_alignment_is_still_the_transfer_branch():
 def test_alignment_of_third_order_is_no_rounding():
     """The turning loss moves the student although A = 0: the check must see it at the larger steps."""
     params, inputs = {"b": np.array([1.0, 0.0])}, np.ones((3, 1))
-    f = lambda p, x: x * p["b"]  # noqa: E731
+    f = lambda p, x: x * p["b"][None]  # noqa: E731
     # z = (1, 0) and d_T = (0, 1): z . d_T = 0, so A = 0; at a finite eps the label is (1, eps).
     report = verify(f, params, lambda p: -p["b"][1], inputs, imitation_loss=turning_loss, epsilons=(1e-3, 0.1, 1.0))
     assert report.branch == "orthogonal"

@@ -16,7 +16,7 @@ import pytest
 from instances import AUXILIARY, SHALLOW, draw, instance
 
 from sublim_theory.protocols import SublimError
-from sublim_theory.theorem import Problem, TheoremReport, TheoremViolation, guaranteed_alpha, verify
+from sublim_theory.theorem import Instance, TheoremReport, TheoremViolation, guaranteed_alpha, verify
 
 SINGLE = jax.tree.map(np.float32, (instance("tanh", widths=SHALLOW).params, instance("tanh", widths=SHALLOW).inputs))
 PARAMS, INPUTS = jax.tree.map(np.float64, SINGLE)  # numbers that float32 holds exactly
@@ -204,10 +204,13 @@ WRONG = {
     "inputs: objects": ({"inputs": np.array([None, {}])}, "inputs have dtype object"),
     "inputs: PRNG keys": ({"inputs": jax.random.split(jax.random.key(0))}, "inputs is a PRNG key"),
     "inputs: nan": ({"inputs": np.full_like(IT.inputs, np.nan)}, "inputs are not finite"),
-    "f: one axis": ({"f": lambda p, x: IT.f(p, x)[:, 0]}, r"f must return outputs \[batch, n\], got shape \(8,\)"),
+    "f: one axis": ({"f": lambda p, x: IT.f(p, x)[:, 0]}, r"f must return outputs \[batch, n\], got shape \(12,\)"),
     "f: a mean": ({"f": lambda p, x: jnp.mean(IT.f(p, x))}, r"f must return outputs \[batch, n\], got shape \(\)"),
     "f: a tuple": ({"f": lambda p, x: (IT.f(p, x), x)}, r"f must return outputs \[batch, n\], got shape .*tuple"),
-    "f: another batch": ({"f": lambda p, x: IT.f(p, x)[1:]}, r"f must return outputs \[batch, n\], got shape \(7, 5\)"),
+    "f: another batch": (
+        {"f": lambda p, x: IT.f(p, x)[1:]},
+        r"f must return outputs \[batch, n\], got shape \(11, 5\)",
+    ),
     "f: float32": ({"f": single_precision}, "f returned float32 .* something inside it casts"),
     "f: integers": ({"f": lambda p, x: jnp.round(IT.f(p, x)).astype(int)}, "f returned int"),
     "f: no function": ({"f": None}, r"f must be a function of \(params, x\), got None"),
@@ -217,7 +220,7 @@ WRONG = {
     ),
     "f: float16 in a loop": ({"f": in_a_loop}, "f computes in float16"),
     "f: products in float32": (
-        {"f": lambda p, x: IT.f(p, x) + jnp.dot(x, p["layer_0"]["kernel"], preferred_element_type=jnp.float32)[:, :5]},
+        {"f": lambda p, x: jnp.dot(x, p["layer_0"]["kernel"], preferred_element_type=jnp.float32).astype(jnp.float64)},
         "f computes in float32",
     ),
     "f: nan": ({"f": lambda p, x: jnp.nan * IT.f(p, x)}, "f returned outputs that are not finite"),
@@ -285,7 +288,7 @@ WRONG = {
     ),
     "imitation_loss: per output": (
         {"imitation_loss": lambda z, y: jnp.square(z - y)},
-        r"imitation_loss must return one value an example, \(8,\), got \(8, 5\)",
+        r"imitation_loss must return one value an example, \(12,\), got \(12, 5\)",
     ),
     "logits: beyond": ({"logits": [3, 5]}, r"logits \[3, 5\] are not among the 5 outputs"),
     "logits: negative, beyond": ({"logits": [-6]}, r"logits \[-6\] are not among the 5 outputs"),
@@ -373,10 +376,11 @@ def test_functions_that_close_over_traced_values_are_refused_by_name(argument, t
 def test_constants_in_other_dtypes_are_no_casts(report):
     """Negative control: what does not depend on the arguments may be in any dtype."""
     mask = jnp.float16([1, 1, 1, 1, 1])
-    again = call(
-        f=lambda p, x: mask * IT.f(p, x.astype(jnp.float32)),  # the shared inputs are float32 numbers
-        teacher_loss=lambda p: jnp.float32(1) * IT.teacher_loss(p),
-    )
+    with jax.numpy_dtype_promotion("standard"):
+        again = call(
+            f=lambda p, x: mask[None] * IT.f(p, x.astype(jnp.float32)),  # the shared inputs are float32 numbers
+            teacher_loss=lambda p: jnp.float32(1) * IT.teacher_loss(p),
+        )
     np.testing.assert_allclose(again.alignment, report.alignment, rtol=1e-12)
 
 
@@ -394,16 +398,16 @@ def test_a_constant_teacher_loss_has_no_gradient_and_teaches_nothing():
     assert report.alignment == (0.0,) * 3
 
 
-def test_problem_is_checked_and_in_float64_and_cannot_be_changed():
-    problem = Problem(IT.f, SINGLE[0], None, SINGLE[1], logits=[3, 4])
-    assert {leaf.dtype for leaf in jax.tree.leaves((problem.params, problem.inputs))} == {np.dtype(np.float64)}
-    assert problem.outputs.shape == (8, 2)
+def test_instance_is_checked_and_in_float64_and_cannot_be_changed():
+    instance = Instance(IT.f, SINGLE[0], None, SINGLE[1], logits=[3, 4])
+    assert {leaf.dtype for leaf in jax.tree.leaves((instance.params, instance.inputs))} == {np.dtype(np.float64)}
+    assert instance.outputs.shape == (6, 2)  # of half of the inputs
     with pytest.raises(AttributeError):
-        problem.batch_size = 2
+        instance.batch_size = 2
     with pytest.raises(ValueError, match="teacher_loss is None, and this needs one"):
-        guaranteed_alpha(problem)
+        guaranteed_alpha(instance)
     with pytest.raises(ValueError, match="params has no leaves"):
-        Problem(IT.f, {}, None, IT.inputs)
+        Instance(IT.f, {}, None, IT.inputs)
 
 
 def test_arguments_that_are_right_pass():
@@ -502,12 +506,14 @@ def test_report_cannot_be_changed(report):
 
 
 def test_many_outputs_are_verified_without_the_dense_check():
-    """Above 256 outputs the hypotheses, which form matrices of that size, are left out; the rest is not."""
+    """Above 256 outputs the hypotheses, which form matrices of that size, are checked on a subspace."""
 
     def f(params, x):
         return jnp.tanh(x @ params["kernel"])
 
     params = {"kernel": np.random.default_rng(0).normal(size=(3, 300)) / 2}
     report = verify(f, params, lambda p: jnp.sum(p["kernel"] ** 2), IT.inputs[:, :3], epsilons=(1e-6,))
-    assert report.hypotheses.checks == ()
     report.require()
+    assert len(report.hypotheses.checks) == 4
+    assert report.hypotheses.scope == "a random subspace of 32 of 300 outputs"
+    assert "checked on a random subspace of 32 of 300 outputs" in str(report)

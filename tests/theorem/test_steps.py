@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from sublim_theory.theorem import Problem, largest_step, step_size
+from sublim_theory.theorem import Instance, steps
 from sublim_theory.theorem.hypotheses import offset_loss
 from sublim_theory.theorem.relu import _sign_changes, relu_certificate
 
@@ -27,7 +27,7 @@ CURVATURE = 3.0
 def f(params, x):
     """3-4-3, tanh."""
     (w1, b1), (w2, b2) = params
-    return jnp.tanh(x @ w1 + b1) @ w2 + b2
+    return jnp.tanh(x @ w1 + b1[None]) @ w2 + b2[None]
 
 
 def bowl(params):
@@ -53,7 +53,7 @@ def inputs():
 
 
 def squares(*parts):
-    return Problem(*parts, imitation_loss="squared_error")
+    return Instance(*parts, imitation_loss="squared_error")
 
 
 class Student:
@@ -85,14 +85,14 @@ def student(params, inputs):
 @pytest.fixture(scope="module")
 def sizes(params, inputs):
     """On a quadratic."""
-    return step_size.step_sizes(squares(f, params, bowl, inputs), epsilon=0.1)
+    return steps.step_sizes(squares(f, params, bowl, inputs), epsilon=0.1)
 
 
 # Guaranteed alpha
 
 
 def guaranteed(params, inputs, teacher_loss=bowl, **options):
-    return step_size.guaranteed_alpha(squares(f, params, teacher_loss, inputs), epsilon=0.1, **options)
+    return steps.guaranteed_alpha(squares(f, params, teacher_loss, inputs), epsilon=0.1, **options)
 
 
 def test_known_smoothness_is_a_guarantee_and_sharp_on_a_quadratic(params, inputs, student):
@@ -118,8 +118,8 @@ def test_sampled_curvature_is_an_estimate_and_says_so(student, sizes):
 
 def scalar(teacher_loss, **options):
     """`theta x` at theta = 0 and x = 1 under squared error: at eps = 1/2 the student's step is the teacher's, d_T."""
-    problem = squares(lambda p, x: p * x, np.zeros(1), lambda p: teacher_loss(p[0]), np.ones((1, 1)))
-    return step_size.guaranteed_alpha(problem, epsilon=0.5, **options)
+    instance = squares(lambda p, x: p[None] * x, np.zeros(1), lambda p: teacher_loss(p[0]), np.ones((1, 1)))
+    return steps.guaranteed_alpha(instance, epsilon=0.5, **options)
 
 
 def test_a_refuted_bound_is_refused():
@@ -155,7 +155,7 @@ def test_kinks_count_as_curvature():
 def test_estimate_on_a_trait_that_is_no_quadratic(params, inputs):
     """The rate that the samples suggest does lower L_T, as does every rate below it."""
     student = Student(params, inputs, trait, 0.1)
-    found = step_size.step_sizes(squares(f, params, trait, inputs), epsilon=0.1)
+    found = steps.step_sizes(squares(f, params, trait, inputs), epsilon=0.1)
     assert not found.guaranteed.guaranteed
     alpha = found.guaranteed.alpha
     assert all(student.falls(alpha * part) for part in np.linspace(0.01, 0.999, 30))
@@ -166,7 +166,7 @@ def test_estimate_on_a_trait_that_is_no_quadratic(params, inputs):
 
 def test_nothing_can_be_guaranteed_on_the_orthogonal_branch(params, inputs):
     """One logit under a softmax, fact 6."""
-    found = step_size.step_sizes(Problem(f, params, bowl, inputs, logits=[2]), smoothness=CURVATURE)
+    found = steps.step_sizes(Instance(f, params, bowl, inputs, logits=[2]), smoothness=CURVATURE)
     assert found.guaranteed.alpha is None
     assert not found.guaranteed.guaranteed
     assert found.guaranteed.alignment == 0
@@ -189,22 +189,22 @@ def test_largest_alpha_on_a_quadratic(student, sizes):
 
 def test_largest_alpha_up_to_the_limit():
     """`-theta` falls without end."""
-    found = largest_step.largest_alpha(squares(wave, THETA, lambda p: -p[0], X), limit=7.0)
+    found = steps.largest_alpha(squares(wave, THETA, lambda p: -p[0], X), limit=7.0)
     assert (found.lower, found.upper, found.limit) == (7.0, math.inf, 7.0)
     assert "up to the limit 7" in str(found)
 
 
 def wave(params, x):
     """`sin(theta) x`: the alignment along d_T = 1 has the sign of `sin(theta + eps) - sin(theta)`."""
-    return jnp.sin(params) * x
+    return jnp.sin(params)[None] * x
 
 
 THETA, X = np.array([0.3]), np.array([[1.0], [2.0]])
 
 
 def search_eps(teacher_loss=lambda p: -p[0], imitation_loss="squared_error", **options):
-    problem = Problem(wave, THETA, teacher_loss, X, imitation_loss=imitation_loss)
-    return largest_step.largest_epsilon(problem, **options)
+    instance = Instance(wave, THETA, teacher_loss, X, imitation_loss=imitation_loss)
+    return steps.largest_epsilon(instance, **options)
 
 
 def test_largest_epsilon_where_it_is_known():
@@ -224,12 +224,12 @@ def test_largest_epsilon_where_it_is_known():
 
 
 def test_largest_epsilon_up_to_the_limit_and_not_even_the_smallest():
-    linear = largest_step.largest_epsilon(squares(lambda p, x: p * x, THETA, lambda p: -p[0], X), limit=1e3)
+    linear = steps.largest_epsilon(squares(lambda p, x: p[None] * x, THETA, lambda p: -p[0], X), limit=1e3)
     assert (linear.lower, linear.upper) == (1e3, math.inf)
     # Negative control: a loss without its minimum at z = y.
     wrong = search_eps(lambda p: p[0], imitation_loss=offset_loss)
     assert wrong.lower is None
-    assert wrong.upper == wrong.smallest == largest_step.SMALLEST_EPSILON
+    assert wrong.upper == wrong.smallest == steps.SMALLEST_EPSILON
     assert "not even at epsilon = 1e-09" in str(wrong)
 
 
@@ -272,13 +272,13 @@ def moved(layers, direction, epsilon):
 
 def relu(layers, x):
     for kernel, bias in layers[:-1]:
-        x = jax.nn.relu(x @ kernel + bias)
-    return x @ layers[-1][0] + layers[-1][1]
+        x = jax.nn.relu(x @ kernel + bias[None])
+    return x @ layers[-1][0] + layers[-1][1][None]
 
 
 @jax.jit
 def mean_error(layers, x, labels, weights):
-    return jnp.mean(jnp.sum(weights * jnp.square(relu(layers, x) - labels), axis=-1))
+    return jnp.mean(jnp.sum(weights[None] * jnp.square(relu(layers, x) - labels), axis=-1))
 
 
 student_gradient = jax.jit(jax.grad(mean_error))
@@ -490,15 +490,15 @@ def test_sign_changes_of_a_polynomial_with_known_roots(roots, touching):
         (lambda p, x: guaranteed(p, x, points=1), "points must be at least 2"),
         (lambda p, x: guaranteed(p, x, limit=0), "limit must be positive"),
         (lambda p, x: guaranteed(p, x, lambda p: p[0][1]), "teacher_loss must return a scalar"),
-        (lambda p, x: largest_step.largest_alpha(Problem(f, p, bowl, x), epsilon=0), "epsilon must be positive"),
-        (lambda p, x: largest_step.largest_alpha(Problem(f, p, bowl, x), growth=1), "growth must be above 1"),
+        (lambda p, x: steps.largest_alpha(Instance(f, p, bowl, x), epsilon=0), "epsilon must be positive"),
+        (lambda p, x: steps.largest_alpha(Instance(f, p, bowl, x), growth=1), "growth must be above 1"),
         (
-            lambda p, x: largest_step.largest_alpha(Problem(f, p, bowl, x), smallest=2, limit=1),
+            lambda p, x: steps.largest_alpha(Instance(f, p, bowl, x), smallest=2, limit=1),
             "smallest must not exceed limit",
         ),
-        (lambda p, x: largest_step.largest_epsilon(Problem(f, p, bowl, x), alpha=-1), "alpha must be positive"),
-        (lambda p, x: largest_step.largest_epsilon(Problem(f, p, bowl, x), tolerance=0), "tolerance must lie"),
-        (lambda p, x: step_size.step_sizes(Problem(f, p, bowl, x), epsilon=math.nan), "epsilon must be positive"),
+        (lambda p, x: steps.largest_epsilon(Instance(f, p, bowl, x), alpha=-1), "alpha must be positive"),
+        (lambda p, x: steps.largest_epsilon(Instance(f, p, bowl, x), tolerance=0), "tolerance must lie"),
+        (lambda p, x: steps.step_sizes(Instance(f, p, bowl, x), epsilon=math.nan), "epsilon must be positive"),
         (lambda p, x: relu_certificate(p, x), "either teacher_loss or direction"),
         (lambda p, x: relu_certificate(p, x[:, :2], direction=p), r"inputs must be finite, \[inputs >= 1, 3"),
         (lambda p, x: relu_certificate(p, x, direction=p, batch_size=0), "batch_size must be at least 1"),
