@@ -128,7 +128,7 @@ def _traced(argument: str, function: Callable[..., Any], *arguments: Any) -> Any
             raise ValueError(f"{argument} must return JAX arrays: {text}") from error
         raise ValueError(_FAILS.format(argument=argument, text=_first_sentences(error))) from error
     except ValueError as error:
-        if any(words in str(error) for words in ("Reverse-mode", "do not support JVP", "differentiation")):
+        if any(words in str(error) for words in ("Reverse-mode", "support JVP", "differentiation", "dtype promotion")):
             raise ValueError(_FAILS.format(argument=argument, text=_first_sentences(error))) from error
         raise
 
@@ -469,7 +469,7 @@ def _generic(random: Any, params: Params) -> Params:
 
     def moved(leaf: Any) -> np.ndarray:
         size = float(np.sqrt(np.mean(np.square(leaf)))) or 1.0
-        return np.asarray(leaf) + 1e-3 * size * random.normal(size=leaf.shape)
+        return np.asarray(leaf + 1e-3 * size * random.normal(size=leaf.shape))
 
     return jax.tree.map(moved, params)
 

@@ -38,6 +38,9 @@ ImitationLoss: TypeAlias = "str | PerExampleLoss"
 Logits: TypeAlias = slice | Sequence[int] | Sequence[bool] | np.ndarray | None
 """Which outputs the student imitates: a slice, indices, or a mask of all outputs."""
 
+LEAST = 8
+"""Inputs that are looked at together, however few `batch_size` allows: in the company of none nothing shows."""
+
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class Instance:
@@ -107,7 +110,7 @@ class Instance:
             params = float64_params("params", params)
             inputs = float64_inputs(inputs)
             count = len(jax.tree.leaves(inputs)[0])
-            batch = rows_of(inputs, np.arange(min(batch_size or count, count)))
+            batch = rows_of(inputs, np.arange(min(max(batch_size or count, LEAST), count)))
             f = differentiable("f", own(f), params, batch)
             work = size_of(params) * count
             z = values_on_all(f, params, inputs, len(jax.tree.leaves(batch)[0]), work)

@@ -187,7 +187,7 @@ def mismatch(
     instance: Instance,
     *,
     epsilon: float = EPSILON,
-    ratios: Sequence[float] = RATIOS,
+    ratios: Sequence[float] | np.ndarray = RATIOS,
     perturbations: int = 4000,
     seed: int = 0,
     chunk_size: int | None = None,

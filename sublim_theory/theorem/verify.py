@@ -151,7 +151,7 @@ def verify(
     *,
     imitation_loss: ImitationLoss = "kl",
     logits: Logits = None,
-    epsilons: Sequence[float] = EPSILONS,
+    epsilons: Sequence[float] | np.ndarray = EPSILONS,
     alpha: float = 1.0,
     student_params: Params | None = None,
     batch_size: int | None = None,

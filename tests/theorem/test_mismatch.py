@@ -262,6 +262,7 @@ def test_report_prints_as_a_table_and_goes_through_json(reports):
 # What cannot be asked
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "argument"),
     [

@@ -483,6 +483,7 @@ def test_sign_changes_of_a_polynomial_with_known_roots(roots, touching):
 # Arguments and global state
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "message"),
     [

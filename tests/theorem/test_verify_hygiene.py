@@ -339,6 +339,7 @@ WRONG = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=WRONG)
 def test_error_names_the_argument(changes, message):
     with pytest.raises(ValueError, match=message):
