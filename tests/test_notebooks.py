@@ -17,7 +17,7 @@ NAMES = ("ten_minutes", "theorem_by_hand", "untrained_head", "when_it_fails")
 LARGEST = 150_000
 """Bytes of a notebook with its figures."""
 
-IN_THE_WHEEL = {"jax", "matplotlib", "numpy", "sublim_theory"}
+IN_THE_WHEEL = {"jax", "matplotlib", "numpy", "optax", "sublim_theory"}
 """And what it depends on, as far as notebooks may use it."""
 
 refresh = SimpleNamespace(**runpy.run_path(str(FOLDER / "refresh.py")))

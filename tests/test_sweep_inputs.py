@@ -45,7 +45,7 @@ def test_the_record_has_the_spectrum_of_the_first_seeds_inputs_at_every_point(re
     train_x = data.load("digits").train_x
     for name in NAMES:
         inputs = noise.sampler(name, images=train_x)(stream(seed_key(0), "noise"), COUNT, 64)
-        singular = np.linalg.svd(np.asarray(inputs, np.float64) - np.mean(inputs, axis=0), compute_uv=False)
+        singular = np.linalg.svd(np.asarray(inputs, np.float64) - np.mean(np.asarray(inputs), axis=0), compute_uv=False)
         eigenvalues = singular**2 / (COUNT - 1)
         np.testing.assert_allclose(result.arrays[f"noise={name}/eigenvalues"], eigenvalues, atol=1e-5)
         rank = 1 / ((eigenvalues / eigenvalues.sum()) ** 2).sum()

@@ -20,21 +20,16 @@ import optax
 from jax.lax import stop_gradient
 from jax.nn import log_softmax, softmax
 
-STEP = 1e-30
-"""Size of the imaginary part: its square vanishes next to 1."""
-
-ATTEMPTS = 60
+STEP, ATTEMPTS = 1e-30, 60  # the square of the imaginary part vanishes next to 1
 
 # In JAX, and for complex numbers of numpy.
 ACTIVATIONS = {
-    "tanh": (jnp.tanh, np.tanh),
+    "tanh": (jnp.tanh, np.tanh), "sigmoid": (jax.nn.sigmoid, lambda a: 1 / (1 + np.exp(-a))),
     "gelu": (jax.nn.gelu, lambda a: 0.5 * a * (1 + np.tanh(np.sqrt(2 / np.pi) * (a + 0.044715 * a * a * a)))),
-    "sigmoid": (jax.nn.sigmoid, lambda a: 1 / (1 + np.exp(-a))),
-    "softplus": (jax.nn.softplus, lambda a: np.log(1 + np.exp(a))),
-    "relu": (jax.nn.relu, lambda a: np.where(a.real > 0, a, 0)),
-    "identity": (lambda a: a, lambda a: a),
+    "relu": (jax.nn.relu, lambda a: np.where(a.real > 0, a, 0)), "identity": (lambda a: a, lambda a: a),
     "swish": (jax.nn.swish, lambda a: a / (1 + np.exp(-a))),
-}
+    "softplus": (jax.nn.softplus, lambda a: np.log(1 + np.exp(a))),
+}  # fmt: skip
 ARCHITECTURES = ("mlp", "residual", "layernorm", "skip", "two inputs", "tokens")
 TEACHERS = ("cross entropy", "weight decay", "squared output", "quadratic")
 ORTHOGONAL = ("unseen bias", "shift", "single logit")
@@ -80,10 +75,6 @@ def kl(z, y, temperature=1.0):
     return jnp.sum(jnp.exp(q) * (q - p), axis=-1)
 
 
-def crossed(z, y):
-    return -jnp.sum(softmax(y) * log_softmax(z), axis=-1)
-
-
 def jensen_shannon(z, y):
     """With the mixture in logarithms: no logarithm of 0."""
     p, q = log_softmax(z), log_softmax(y)
@@ -94,7 +85,6 @@ def jensen_shannon(z, y):
 WEIGHTS = np.array([0.5, 2.0, 1.0, 3.0, 1.5, 0.7])
 ONE, TWO = diagonal(np.ones_like), diagonal(lambda y: 2 * np.ones_like(y))
 squared = total(jnp.square)
-# fmt: off
 LOSSES = {
     "kl by name": Loss("kl", variance, True), "cross entropy by name": Loss("cross_entropy", variance, True),
     "squared error by name": Loss("squared_error", TWO), "huber by name": Loss("huber", ONE),
@@ -102,8 +92,9 @@ LOSSES = {
                         variance, True),
     "kl by hand": Loss(kl, variance, True), "kl, stopped labels": Loss(stopped(kl), variance, True),
     "kl, T = 2": Loss(partial(kl, temperature=2.0), partial(variance, temperature=2.0), True),
-    "cross entropy by hand": Loss(crossed, variance, True),
-    "cross entropy, stopped labels": Loss(stopped(crossed), variance, True),
+    "cross entropy by hand": Loss(lambda z, y: -jnp.sum(softmax(y) * log_softmax(z), axis=-1), variance, True),
+    "cross entropy, stopped labels": Loss(
+        lambda z, y: -jnp.sum(stop_gradient(softmax(y)) * log_softmax(z), axis=-1), variance, True),
     "jensen shannon": Loss(jensen_shannon, lambda y, v: variance(y, v) / 4, True),
     "square": Loss(squared, TWO), "square, stopped labels": Loss(stopped(squared), TWO),
     "** 2": Loss(total(lambda r: r**2), TWO), "half the square": Loss(total(lambda r: 0.5 * r**2), ONE),
@@ -112,8 +103,7 @@ LOSSES = {
     "huber by hand": Loss(total(lambda r: jnp.where(r * r <= 1, r * r / 2, jnp.abs(r) - 0.5)), ONE),
     "log cosh": Loss(total(lambda r: jnp.logaddexp(r, -r) - np.log(2)), ONE),
     "bregman": Loss(lambda z, y: jnp.sum(jnp.exp(z) - jnp.exp(y) - jnp.exp(y) * (z - y), axis=-1), diagonal(np.exp)),
-}
-# fmt: on
+}  # fmt: skip
 
 
 # Sabotage: of hidden states h, of parameters, of a scalar, and whole imitation losses
@@ -131,14 +121,12 @@ def rule(factor, forward=False):
 RULES = {f"{kind} times {c}": rule(c, kind == "jvp") for kind in ("jvp", "vjp") for c in (1.5, -1.0, 1.001)}
 BENT = {
     **RULES,
-    "clipped gradient": rule(lambda g: jnp.clip(g, -1e-3, 1e-3)),
-    "one-sided gradient": rule(lambda g: jnp.maximum(g, 0)),
+    "clipped": rule(lambda g: jnp.clip(g, -1e-3, 1e-3)), "one-sided": rule(lambda g: jnp.maximum(g, 0)),
     "straight through": lambda h: h + stop_gradient(jnp.round(8 * h) / 8 - h),
     "straight through, other spelling": lambda h: h - stop_gradient(h) + stop_gradient(jnp.round(8 * h) / 8),
-    "stopped layer": stop_gradient,
-    "stopped branch": lambda h: 0.3 * h + stop_gradient(0.7 * h),
+    "stopped layer": stop_gradient, "stopped branch": lambda h: 0.3 * h + stop_gradient(0.7 * h),
     "stopped units": lambda h: jnp.concatenate([stop_gradient(h[..., :2]), h[..., 2:]], axis=-1),
-}
+}  # fmt: skip
 COUPLED = {
     "batch norm": lambda h: (h - h.mean(0, keepdims=True)) / jnp.sqrt(h.var(0, keepdims=True) + 1e-5),
     "softmax over the batch": lambda h: h + softmax(h, axis=0),
@@ -151,31 +139,18 @@ IMPURE = {
     "noise": lambda own: lambda h: h + 0.1 * own.state.normal(size=h.shape),
     "counter": lambda own: lambda h: h * (1 + 0.01 * next(own.count)),
 }
-# Of a sum of squares that is 0: the value is not finite, or the derivative alone.
+# Of a sum of squares that is 0: the value is not finite; below, the derivative alone.
 AT_ZERO = {
     "0 / 0": lambda s: s / s, "log 0": jnp.log, "1 / 0": lambda s: 1 / s,
     "norm": jnp.sqrt, "where": lambda s: jnp.where(s > 0, s / jnp.sqrt(s), 0), "power": lambda s: s**0.3,
 }  # fmt: skip
-NARROW = ("float32", "bfloat16", "float16", "complex64")
 CASTS = {
-    **{dtype: partial(lambda dtype, h: h.astype(dtype).real.astype(h.dtype), dtype) for dtype in NARROW},
+    **{dtype: partial(lambda dtype, h: h.astype(dtype).real.astype(h.dtype), dtype)
+       for dtype in ("float32", "bfloat16", "float16", "complex64")},
     "float32 within jit": jax.jit(lambda h: h.astype("float32").astype(h.dtype)),
     "float32 sum": lambda h: jnp.sum(h[..., None], axis=-1, dtype="float32").astype(h.dtype),
     "reduced precision": lambda h: jax.lax.reduce_precision(h, 8, 23),
-}
-
-
-def contrasted(z, y):
-    """InfoNCE: each row against the labels of all."""
-    z, y = (a.reshape(a.shape[0], -1) for a in (z, y))
-    return -jnp.diagonal(log_softmax(z @ y.T, axis=1))
-
-
-def standardised(z, y):
-    z, y = ((a - a.mean(0, keepdims=True)) / (a.std(0, keepdims=True) + 1e-6) for a in (z, y))
-    return squared(z, y)
-
-
+}  # fmt: skip
 BENT_LOSSES = {
     **{name: partial(lambda same, z, y: squared(same(z), y), same) for name, same in RULES.items()},
     "stopped logit": lambda z, y: squared(jnp.concatenate([stop_gradient(z[..., :1]), z[..., 1:]], axis=-1), y),
@@ -189,70 +164,58 @@ BENT_LOSSES = {
     "hinge, maximum": total(lambda r: jnp.maximum(r, 0)), "hinge, relu": total(lambda r: jax.nn.relu(-r)),
 }  # fmt: skip
 COUPLED_LOSSES = {
-    "contrast": contrasted,
-    "standardised": standardised,
-    "centred": lambda z, y: squared(z - z.mean(0, keepdims=True), y - y.mean(0, keepdims=True)),
+    # InfoNCE: each row against the labels of all.
+    "contrast": lambda z, y: -jnp.diagonal(log_softmax(z.reshape(len(z), -1) @ y.reshape(len(y), -1).T, axis=1)),
+    "standardised": lambda z, y: squared(COUPLED["batch norm"](z), COUPLED["batch norm"](y)),
+    "centred": lambda z, y: squared(COUPLED["mean over the batch"](z), COUPLED["mean over the batch"](y)),
 }
 F, TEACHER, IMITATION = "f", "teacher_loss", "imitation_loss"
-# Group -> the pairs (argument, name) in it; the group is drawn first.
+# Group -> argument -> names.
 SABOTAGE = {
-    "bent": [
-        *((F, name) for name in (*BENT, "frozen leaf")),
-        *((TEACHER, name) for name in (*RULES, "frozen leaf", "stopped factor")),
-        *((IMITATION, name) for name in BENT_LOSSES),
-    ],
-    "coupled": [*((F, name) for name in COUPLED), *((IMITATION, name) for name in COUPLED_LOSSES)],
-    "impure": [*itertools.product((F, IMITATION), IMPURE), (TEACHER, "noise"), (TEACHER, "counter")],
-    "not finite": [
-        *itertools.product((F, TEACHER), AT_ZERO),
-        *itertools.product((IMITATION,), ("root", "root in one row")),
-        *itertools.product(("inputs", "params"), ("nan", "inf")),
-    ],
-    "cast": [*itertools.product((F, TEACHER, IMITATION), (*CASTS, "returned"))],
-}
-
-
-# The plan
-class Plan(SimpleNamespace):
-    """What an instance is, without its numbers; `place` is "input", the number of a layer, or "output"."""
-
-    @property
-    def selected(self):
-        chosen = slice(None) if self.logits is None else self.logits
-        return np.arange(self.outputs)[chosen if isinstance(chosen, slice) else list(chosen)]
+    "bent": {F: [*BENT, "frozen leaf"], TEACHER: [*RULES, "frozen leaf", "stopped factor"], IMITATION: [*BENT_LOSSES]},
+    "coupled": {F: [*COUPLED], IMITATION: [*COUPLED_LOSSES]},
+    "impure": {F: [*IMPURE], IMITATION: [*IMPURE], TEACHER: ["noise", "counter"]},
+    "not finite": {F: [*AT_ZERO], TEACHER: [*AT_ZERO], IMITATION: ["root", "root in one row"]}
+    | {name: ["nan", "inf"] for name in ("inputs", "params")},
+    "cast": {name: [*CASTS, "returned"] for name in (F, TEACHER, IMITATION)},
+}  # fmt: skip
+KINDS = [(group, argument, name) for group, of in SABOTAGE.items() for argument, names in of.items() for name in names]
+ORDER = np.random.default_rng(0).permutation(len(KINDS))
 
 
 def plan(seed):
+    """What an instance is, without its numbers; `place` is "input", the number of a layer, or "output"."""
     rng = np.random.default_rng([seed, 2507])
     pick = lambda options: options[rng.integers(len(options))]  # noqa: E731
-    it = Plan(seed=seed, group=pick(list(SABOTAGE)) if rng.random() < 0.25 else None, orthogonal=None)
-    it.argument, it.sabotage = pick(SABOTAGE[it.group]) if it.group else (None, None)
-    if it.group is None and rng.random() < 0.15:
-        it.orthogonal = pick(ORTHOGONAL)
+    # Every fourth, each kind in its turn, so that none is missing among many.
+    kind = KINDS[ORDER[seed // 4 % len(KINDS)]] if seed % 4 == 3 else (None, None, None)
+    it = SimpleNamespace(seed=seed, **dict(zip(("group", "argument", "sabotage"), kind, strict=True)))
+    it.orthogonal = pick(ORTHOGONAL) if it.group is None and rng.random() < 0.15 else None
     it.late_row = it.argument == "inputs" or (it.argument == F and it.sabotage in AT_ZERO)
     it.architecture = pick(ARCHITECTURES[:-1] if it.late_row else ARCHITECTURES)
     it.activation, it.mixing, it.over_positions = pick(list(ACTIVATIONS)), pick([True, False]), pick(["mean", "sum"])
     it.depth, it.features, it.outputs = (int(rng.integers(*ends)) for ends in ((0, 4), (3, 7), (3, 7)))
     it.width = it.features if it.architecture == "residual" else int(rng.integers(4, 9))
-    it.rows = 40 if it.late_row or rng.random() < 0.2 else int(rng.integers(8, 25))
-    it.batch_size = pick([None, None, 3, 7])
+    it.rows, it.batch_size = 40 if it.late_row else pick([*range(8, 25, 2), 40]), pick([None, None, 3, 7])
     spellings = [name for name, loss in LOSSES.items() if loss.softmax or it.orthogonal in (None, "unseen bias")]
     if it.architecture == "tokens":  # the named losses give a value a position
         spellings = [name for name in spellings if callable(LOSSES[name].function)]
     if it.argument == IMITATION:
         spellings = ["square"] if it.sabotage in BENT_LOSSES else ["kl by hand", "square", "huber by hand", "log cosh"]
     some = [int(k) for k in rng.permutation(it.outputs)[: rng.integers(2, it.outputs)]]
-    single = [[0], [it.outputs - 1], slice(1, 2)]
-    choices = {None: [None, *SLICES, some], "shift": [None, *SLICES, some], "single logit": single}
+    choices = {key: [None, *SLICES, some] for key in (None, "shift")} | {"single logit": [[0], [-1], slice(1, 2)]}
     it.spelling, it.logits = pick(spellings), pick(choices.get(it.orthogonal, [*SLICES, some]))
     it.teacher = it.orthogonal if it.orthogonal in ORTHOGONAL[:2] else pick(TEACHERS)
     it.other_student = it.group is None and it.orthogonal is None and rng.random() < 0.1
     decades = sorted(10.0 ** -int(k) for k in rng.permutation(13)[: rng.integers(1, 5)])
-    it.epsilons = pick([tuple(decades), tuple(decades), (1e-12, *decades[1:]), None])
-    it.alpha = pick([None, 0.3])
+    it.epsilons, it.alpha = pick([decades, decades, [1e-12, *decades[1:]], None]), pick([None, 0.3])
     # No derivative flows into the inputs of most architectures.
     early = it.group in ("cast", "coupled") or it.architecture in ("tokens", "two inputs")
     it.place = pick([*range(it.depth), "output", *["input"] * early])
+    if it.argument == F and it.group == "bent":  # what cannot matter: decay before a layer norm, outputs not imitated
+        it.teacher = "quadratic" if it.teacher == "weight decay" else it.teacher
+        it.logits = it.logits if it.sabotage != "stopped units" else None
+    it.selected = np.arange(it.outputs)[slice(None) if it.logits is None else it.logits]
     return it
 
 
@@ -380,6 +343,8 @@ class Material:
         self.d = descent(teacher(it, network(it, True), True, *of), self.params)
         self.steepest = max(leaves, key=lambda leaf: np.linalg.norm(self.d[leaf[0]][leaf[1]]))
         self.y, self.v = self.velocity(self.d)
+        inside = {**BENT, **COUPLED, **CASTS, "frozen leaf": stop_gradient}
+        self.inside = IMPURE[it.sabotage](self) if it.group == "impure" else inside.get(it.sabotage)
 
     def at_place(self, function):
         return lambda place, h: function(h) if place == self.it.place else h
@@ -407,7 +372,7 @@ class Material:
             lost = self.velocity(self.d, lambda h: np.concatenate([h[..., :units].real, h[..., units:]], axis=-1))[1]
             if it.sabotage == "frozen leaf":
                 lost = self.velocity(replaced(self.d, self.leaf, np.zeros_like))[1]
-            return self.form(self.v - lost) > 1e-3 * self.form(self.v)
+            return self.form(self.v - lost) > 1e-4 * self.form(self.v)
         if it.argument == F and it.group in ("coupled", "impure", "cast"):
             return self.form(self.velocity(self.d, lambda h: 1.1 * h + 0.1)[0] - self.y) > 1e-5
         if it.sabotage == "stopped logit":
@@ -419,20 +384,19 @@ def draw(seed):
     it = plan(seed)
     own = next((each for each in (Material(it, attempt) for attempt in range(ATTEMPTS)) if each.usable()), None)
     assert own is not None, f"no usable numbers for {it}"
-    loss = LOSSES[it.spelling].function
-    arguments = {
-        "f": wrong_f(own) if it.argument == F else own.f,
-        "params": own.params,
-        "teacher_loss": wrong_teacher(own) if it.argument == TEACHER else own.teacher_loss,
-        "inputs": own.inputs,
-        "imitation_loss": wrong_imitation(own, loss) if it.argument == IMITATION else per_row(it, loss),
-    }
-    if it.argument in ("inputs", "params"):  # in a late row; in any parameter
+    arguments = {"f": own.f, "params": own.params, "teacher_loss": own.teacher_loss, "inputs": own.inputs}
+    arguments["imitation_loss"] = per_row(it, LOSSES[it.spelling].function)
+    if it.sabotage == "returned":
+        sound = arguments[it.argument]
+        arguments[it.argument] = lambda *values: sound(*values).astype("float32")
+    elif it.argument in (F, TEACHER, IMITATION):
+        arguments[it.argument] = {F: wrong_f, TEACHER: wrong_teacher, IMITATION: wrong_imitation}[it.argument](own)
+    elif it.argument:  # in a late row; in any parameter
         late = jax.tree.leaves(own.inputs)[0][own.row]
         array = late if it.argument == "inputs" else own.params[own.leaf[0]][own.leaf[1]]
         array[(-1,) * array.ndim] = float(it.sabotage)
-    optional = {"logits": it.logits, "batch_size": it.batch_size, "epsilons": it.epsilons, "alpha": it.alpha}
-    optional["student_params"] = own.other if it.other_student else None
+    optional = {name: getattr(it, name) for name in ("logits", "batch_size", "epsilons", "alpha")}
+    optional |= {"student_params": own.other if it.other_student else None}
     arguments |= {name: value for name, value in optional.items() if value is not None}
     branch = "orthogonal" if it.orthogonal else "different-initialisation" if it.other_student else "transfer"
     coefficient = None if it.sabotage else 0.0 if it.orthogonal else own.form(own.v)
@@ -444,19 +408,15 @@ def draw(seed):
 def per_row(it, loss):
     """One value a row, whatever axes the loss leaves; a name stays one."""
     reduce = {"mean": jnp.mean, "sum": jnp.sum}[it.over_positions]
-    whole = lambda value: value if value.ndim == 1 else reduce(value, axis=1)  # noqa: E731
-    return loss if isinstance(loss, str) else lambda z, y: whole(loss(z, y))
+    return loss if isinstance(loss, str) else lambda z, y: reduce(loss(z, y).reshape(z.shape[0], -1), axis=1)
 
 
 def wrong_f(own):
     it, name = own.it, own.it.sabotage
     if name == "frozen leaf":
-        return lambda p, x: own.f(replaced(p, own.leaf, stop_gradient), x)
-    if name == "returned":
-        return lambda p, x: own.f(p, x).astype("float32")
+        return lambda p, x: own.f(replaced(p, own.leaf, own.inside), x)
     if name not in AT_ZERO:
-        inside = IMPURE[name](own) if it.group == "impure" else {**BENT, **COUPLED, **CASTS}[name]
-        return network(it, hook=own.at_place(inside))
+        return network(it, hook=own.at_place(own.inside))
 
     def f(p, x):
         # A row of 0 times a kernel is 0 whatever the kernel.
@@ -469,26 +429,22 @@ def wrong_f(own):
 
 
 def wrong_teacher(own):
-    it, name, loss = own.it, own.it.sabotage, own.teacher_loss
+    name, loss = own.it.sabotage, own.teacher_loss
     if name in AT_ZERO:
         return lambda p: loss(p) + AT_ZERO[name](jnp.sum(p["head"]["bias"] ** 2))
     if name == "stopped factor":
         return lambda p: loss(p) * stop_gradient(loss(p))
-    if name in RULES or name == "returned":
-        return lambda p: RULES[name](loss(p)) if name in RULES else loss(p).astype("float32")
-    inside = IMPURE[name](own) if it.group == "impure" else {**CASTS, "frozen leaf": stop_gradient}[name]
-    return lambda p: loss(replaced(p, own.steepest, inside))
+    if name in RULES:
+        return lambda p: RULES[name](loss(p))
+    return lambda p: loss(replaced(p, own.steepest, own.inside))
 
 
-def wrong_imitation(own, loss):
-    it, name, whole = own.it, own.it.sabotage, per_row(own.it, loss)
-    if name == "returned":
-        return lambda z, y: whole(z, y).astype("float32")
+def wrong_imitation(own):
+    it, name, loss = own.it, own.it.sabotage, LOSSES[own.it.spelling].function
     if it.group == "not finite":
         # A negative number has no real root: the negative outputs, or the least of all rows alone.
         least = 0.0 if name == "root" else np.sort(own.y, axis=None)[:2].mean()
         return per_row(it, lambda z, y: squared(jnp.sqrt(z - least), jnp.sqrt(y - least)))
     if it.group in ("impure", "cast"):
-        inside = IMPURE[name](own) if it.group == "impure" else CASTS[name]
-        return lambda z, y: whole(inside(z), y)
+        return per_row(it, lambda z, y: loss(own.inside(z), y))
     return per_row(it, {**BENT_LOSSES, **COUPLED_LOSSES}[name])

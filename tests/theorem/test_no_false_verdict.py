@@ -18,7 +18,7 @@ import sabotage
 
 from sublim_theory.theorem import verify
 
-SEEDS, GROUPS, MANY = 48, 8, 2000
+SEEDS, EACH, MANY = 48, 6, 2000
 
 
 def failure(seed):
@@ -60,9 +60,9 @@ def failures(seeds):
     return [f"seed {seed} ({sabotage.draw(seed).description}): {what}" for seed, what in found if what]
 
 
-@pytest.mark.parametrize("group", range(GROUPS))
-def test_no_false_verdict(group):
-    found = failures(range(group, SEEDS, GROUPS))
+@pytest.mark.parametrize("first", range(0, SEEDS, EACH))
+def test_no_false_verdict(first):
+    found = failures(range(first, first + EACH))
     assert not found, "\n".join(found)
 
 
@@ -80,8 +80,10 @@ def test_no_false_verdict_on_two_thousand(capsys):
 
 def test_the_instances_are_of_every_kind():
     plans = [sabotage.plan(seed) for seed in range(MANY)]
-    every = {(group, *pair) for group, pairs in sabotage.SABOTAGE.items() for pair in pairs}
-    assert {(it.group, it.argument, it.sabotage) for it in plans if it.sabotage} == every
+    wrong = collections.Counter((it.group, it.argument, it.sabotage) for it in plans if it.sabotage)
+    assert set(wrong) == set(sabotage.KINDS)
+    assert min(wrong.values()) >= 5
+    assert sum(wrong.values()) == MANY / 4
     sound = [it for it in plans if it.sabotage is None]
     assert {it.spelling for it in sound} == set(sabotage.LOSSES)
     assert {it.architecture for it in sound} == set(sabotage.ARCHITECTURES)
@@ -89,8 +91,6 @@ def test_the_instances_are_of_every_kind():
     assert {it.teacher for it in sound} == {*sabotage.TEACHERS, *sabotage.ORTHOGONAL[:2]}
     assert {it.orthogonal for it in sound} == {None, *sabotage.ORTHOGONAL}
     assert {it.depth for it in sound} == {0, 1, 2, 3}
-    assert len(sound) == pytest.approx(0.75 * MANY, rel=0.05)
-    assert min(collections.Counter(it.group for it in plans).values()) > 50
 
 
 def test_an_instance_is_its_seed():
