@@ -136,7 +136,8 @@ def test_a_given_chunk_size_and_unknown_memory_need_no_measurement(monkeypatch):
         assert set(widths.seen) == {width}
 
 
-def test_the_memory_that_others_use_is_not_free(unchecked):  # it is no device
+@pytest.mark.usefixtures("unchecked")  # it is no device
+def test_the_memory_that_others_use_is_not_free():
     class Device:
         def memory_stats(self):
             return {"bytes_limit": 100, "bytes_in_use": 30}
