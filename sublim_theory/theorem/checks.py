@@ -31,6 +31,9 @@ smaller at some of the steps."""
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 """Relative error of a value of a function that may be rounding."""
 
+DIGITS = np.finfo(np.float64).nmant
+"""Binary digits of a float64 after the first."""
+
 COUPLING = 1e-9
 """Relative change of a row by the company of others that is no rounding of a product in another order."""
 
@@ -178,6 +181,8 @@ def narrowest(function: Callable[..., Any], *arguments: Any) -> np.dtype | None:
     def trace(*arguments: Any) -> None:
         _, derivative = jax.linearize(own(function), *arguments)
         for equation in _equations(jax.make_jaxpr(derivative)(*arguments)):
+            if equation.primitive.name == "reduce_precision" and equation.params["mantissa_bits"] < DIGITS:
+                found.append(np.dtype(np.float32))  # rounds as a cast does, and keeps the dtype
             taken, given = ([_bits(v) for v in side] for side in (equation.invars, equation.outvars))
             if 64 in taken:
                 found.extend(v.aval.dtype for v, bits in zip(equation.outvars, given, strict=True) if 0 < bits < 64)

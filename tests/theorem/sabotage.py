@@ -211,6 +211,8 @@ def plan(seed):
     it.epsilons, it.alpha = pick([decades, decades, [1e-12, *decades[1:]], None]), pick([None, 0.3])
     # No derivative flows into the inputs of most architectures.
     early = it.group in ("cast", "coupled") or it.architecture in ("tokens", "two inputs")
+    if it.sabotage == "reduced precision":  # of inputs alone it is another function of the parameters, and a sound one
+        early = it.architecture in ("tokens", "two inputs")
     it.place = pick([*range(it.depth), "output", *["input"] * early])
     if it.argument == F and it.group == "bent":  # what cannot matter: decay before a layer norm, outputs not imitated
         it.teacher = "quadratic" if it.teacher == "weight decay" else it.teacher
