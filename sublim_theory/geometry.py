@@ -50,7 +50,16 @@ def cosine(a: Params, b: Params) -> Float[Array, ""]:
     >>> float(cosine(a, b)), float(cosine(a, {"w": jnp.zeros(2)}))
     (1.0, 0.0)
     """
-    return _quotient(optax.tree.vdot(a, b), norm(a) * norm(b))
+    return quotient(optax.tree.vdot(a, b), norm(a) * norm(b))
+
+
+def quotient(numerator: Scalar, denominator: Scalar) -> Float[Array, ""]:
+    """Their quotient, a scalar; 0 where the denominator, a norm or a square, is exactly zero.
+
+    >>> float(quotient(1.0, 4.0)), float(quotient(1.0, 0.0))
+    (0.25, 0.0)
+    """
+    return jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1), 0)
 
 
 def by_layer(a: Params, b: Params) -> dict[str, jax.Array]:
@@ -81,7 +90,7 @@ def alignment(a: Params, b: Params) -> Alignment:
     dots, squares_a, squares_b = by_layer(a, b), by_layer(a, a), by_layer(b, b)
 
     def angle(dot: jax.Array, square_a: jax.Array, square_b: jax.Array) -> jax.Array:
-        return _quotient(dot, jnp.sqrt(square_a) * jnp.sqrt(square_b))
+        return quotient(dot, jnp.sqrt(square_a) * jnp.sqrt(square_b))
 
     cosines = {name: angle(dots[name], squares_a[name], squares_b[name]) for name in dots}
     dot, square_a, square_b = (jnp.sum(jnp.stack([*parts.values()])) for parts in (dots, squares_a, squares_b))
@@ -325,9 +334,4 @@ def mean_over_inputs(total: Callable[[Any], Any], inputs: Inputs, batch_size: in
 def _component(gradient: Params, trait_gradient: Params, both_signs: bool) -> jax.Array:
     """`g . t / t . t`, a scalar, not below 0 unless `both_signs`; 0 where t is exactly zero."""
     square, dot = optax.tree.vdot(trait_gradient, trait_gradient), optax.tree.vdot(gradient, trait_gradient)
-    return _quotient(dot if both_signs else jnp.maximum(dot, 0), square)
-
-
-def _quotient(numerator: jax.Array, denominator: Scalar) -> jax.Array:
-    """Their quotient; 0 where the denominator is."""
-    return jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1), 0)
+    return quotient(dot if both_signs else jnp.maximum(dot, 0), square)

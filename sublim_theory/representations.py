@@ -40,7 +40,7 @@ def linear_cka(a: Float[AnyArray, "..."], b: Float[AnyArray, "..."]) -> Float[Ar
 
     x, y = unit(a), unit(b)
     scale = gram(x, x) * gram(y, y)
-    return jnp.where(scale > 0, jnp.square(gram(x, y)) / jnp.where(scale > 0, scale, 1), 0)
+    return geometry.quotient(jnp.square(gram(x, y)), scale)
 
 
 def probe_accuracy(
@@ -114,10 +114,7 @@ def displacements(moved: Params, reference: Params) -> dict[str, Displacement]:
     """
 
     def compare(a: Params, b: Params) -> Displacement:
-        norm = geometry.norm(b)
-        return Displacement(
-            geometry.cosine(a, b), jnp.where(norm > 0, geometry.norm(a) / jnp.where(norm > 0, norm, 1), 0)
-        )
+        return Displacement(geometry.cosine(a, b), geometry.quotient(geometry.norm(a), geometry.norm(b)))
 
     return {name: compare(moved[name], reference[name]) for name in reference}
 

@@ -6,6 +6,7 @@ not on their rules of differentiation.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -67,18 +68,14 @@ def differentiable_loss(loss: PerExampleLoss, z: AnyArray) -> PerExampleLoss:
     if not _lowers(lambda z: geometry.hessian_product(loss, z, z, z), z):
         loss = _loss_by_its_gradient(loss)
         _traced(argument, lambda z: geometry.hessian_product(loss, z, z, z), z)
-    _refuse_casts(argument, lambda z, y: jax.grad(lambda z: jnp.sum(loss(z, y)))(z), z, z)
+    _refuse_casts(argument, partial(geometry.loss_gradient, loss), z, z)
     _require_reproducible(argument, loss, z, z)
     return loss
 
 
 def _loss_by_its_gradient(loss: PerExampleLoss) -> PerExampleLoss:
     """The same loss; its first derivative is its own by reverse mode, and its second the reverse of that."""
-
-    def gradient(z: jax.Array, y: jax.Array) -> jax.Array:
-        return jax.grad(lambda z: jnp.sum(loss(z, y)))(z)
-
-    both_modes = geometry.with_forward_mode(gradient)
+    both_modes = geometry.with_forward_mode(partial(geometry.loss_gradient, loss))
 
     @jax.custom_jvp
     def wrapped(z: jax.Array, y: jax.Array) -> jax.Array:
@@ -93,19 +90,17 @@ def _loss_by_its_gradient(loss: PerExampleLoss) -> PerExampleLoss:
     return wrapped
 
 
-def _with_both_modes(argument: str, f: Apply, params: Params, batch: Any) -> Apply:
-    def reverse(f: Apply) -> Callable[[Params], Any]:
-        return lambda theta: jax.vjp(lambda theta: f(theta, batch), theta)[0]
+def _with_both_modes(argument: str, function: Callable[..., Any], params: Params, *others: Any) -> Callable[..., Any]:
+    """A function of params as it is, or with forward mode by the rule of its reverse mode, where it has none."""
 
-    def forward(f: Apply) -> Callable[[Params], Any]:
-        return lambda theta: jax.jvp(lambda theta: f(theta, batch), (theta,), (theta,))
+    def forward(function: Callable[..., Any]) -> Callable[[Params], Any]:
+        return lambda theta: jax.jvp(lambda theta: function(theta, *others), (theta,), (theta,))
 
-    _traced(argument, lambda theta: jax.grad(lambda theta: jnp.sum(f(theta, batch)))(theta), params)
-    _traced(argument, reverse(f), params)
-    if not _lowers(forward(f), params):
-        f = geometry.with_forward_mode(f)
-        _traced(argument, forward(f), params)
-    return f
+    _traced(argument, jax.grad(lambda theta: jnp.sum(function(theta, *others))), params)
+    if not _lowers(forward(function), params):
+        function = geometry.with_forward_mode(function)
+        _traced(argument, forward(function), params)
+    return function
 
 
 def _lowers(function: Callable[..., Any], *arguments: Any) -> bool:
@@ -270,9 +265,7 @@ def teacher_direction(
     if value.shape != ():
         raise ValueError(f"{argument} must return a scalar, got shape {value.shape}; take the mean inside it")
     _require_float64(argument, value.dtype)
-    _traced(argument, jax.grad(teacher_loss), params)
-    if not _lowers(lambda theta: jax.jvp(teacher_loss, (theta,), (theta,)), params):
-        teacher_loss = geometry.with_forward_mode(teacher_loss)
+    teacher_loss = _with_both_modes(argument, teacher_loss, params)
     _refuse_casts(argument, teacher_loss, params)
     _require_reproducible(argument, teacher_loss, params)
 
@@ -280,17 +273,13 @@ def teacher_direction(
         """Value and gradient, and along one direction, part teacher's and part random, slope and quotients."""
         d_teacher = teacher_update(teacher_loss, theta)
         length = geometry.norm(d_teacher)
-        to_unit = 1 / jnp.where(length > 0, length, 1)
+        to_unit = geometry.quotient(1.0, length)
         # At a gradient that is not finite, which is named below, the values along the noise alone.
         w = jax.tree.map(lambda d, r: jnp.where(jnp.isfinite(length), d * to_unit, 0) + r, d_teacher, noise)
 
-        def value(step: jax.Array) -> jax.Array:
-            return jnp.asarray(teacher_loss(optax.tree.add_scale(theta, step, w)))
-
         steps = jnp.asarray(STEPS) * size
-        values = jax.lax.map(value, jnp.concatenate([jnp.zeros(1), steps, -steps]))
-        ahead, behind = values[1 : 1 + len(STEPS)], values[1 + len(STEPS) :]
-        return values[0], d_teacher, -optax.tree.vdot(d_teacher, w), (ahead - behind) / (2 * steps), steps
+        quotients = _quotients(lambda h: jnp.asarray(teacher_loss(optax.tree.add_scale(theta, h, w))), steps)
+        return jnp.asarray(teacher_loss(theta)), d_teacher, -optax.tree.vdot(d_teacher, w), quotients, steps
 
     program = compiled(probe, work)
     noise = _unit(random, params)
@@ -321,9 +310,7 @@ def checked_outputs(
             w, size = given
             _, v = jax.jvp(lambda theta: f(theta, x), (theta,), (w,))
             steps = jnp.asarray(STEPS) * size
-            ends = jax.lax.map(lambda h: f(optax.tree.add_scale(theta, h, w), x), jnp.concatenate([steps, -steps]))
-            divisor = (2 * steps).reshape(-1, *[1] * v.ndim)
-            return v, (ends[: len(STEPS)] - ends[len(STEPS) :]) / divisor, steps
+            return v, _quotients(lambda h: f(optax.tree.add_scale(theta, h, w), x), steps), steps
 
         return f(theta, x), *jax.lax.map(along, (directions, sizes))
 
@@ -367,25 +354,16 @@ def check_derivatives_of_loss(loss: PerExampleLoss, z: np.ndarray, random: Any) 
     toward = toward / max(1.0, float(np.abs(toward).max()))
     half = np.sort(random.permutation(len(z))[: max(1, len(z) // 2)])
 
-    def shaped(steps: jax.Array) -> jax.Array:
-        return steps.reshape(-1, *[1] * z.ndim)
-
     def probe(z: jax.Array, y: jax.Array, u: jax.Array) -> tuple[Any, ...]:
         """Slope of the loss between z and y, of its gradient at z = y, each along u and by quotients."""
-        steps = jnp.asarray(STEPS)
-        both = jnp.concatenate([steps, -steps])
-        slope = jnp.sum((geometry.loss_gradient(loss, z, y) * u).reshape(len(z), -1), axis=1)
-        values = jax.lax.map(lambda h: loss(z + h * u, y), both)
-        bend = geometry.hessian_product(loss, z, z, u)
-        gradients = jax.lax.map(lambda h: geometry.loss_gradient(loss, z + h * u, z), both)
-        count = len(STEPS)
+        steps, gradient = jnp.asarray(STEPS), geometry.loss_gradient(loss, z, y)
         return (
             loss(z, y),
-            slope,
-            (values[:count] - values[count:]) / (2 * steps)[:, None],
-            geometry.loss_gradient(loss, z, y),
-            bend,
-            (gradients[:count] - gradients[count:]) / (2 * shaped(steps)),
+            jnp.sum((gradient * u).reshape(len(z), -1), axis=1),
+            _quotients(lambda h: loss(z + h * u, y), steps),
+            gradient,
+            geometry.hessian_product(loss, z, z, u),
+            _quotients(lambda h: geometry.loss_gradient(loss, z + h * u, z), steps),
         )
 
     program = compiled(probe)
@@ -415,6 +393,13 @@ _DISAGREES = (
 )
 
 
+def _quotients(function: Callable[[jax.Array], jax.Array], steps: jax.Array) -> jax.Array:
+    """Central differences at 0 of a function of one number, [steps, *shape of its value]."""
+    ends = jax.lax.map(function, jnp.concatenate([steps, -steps]))
+    ahead, behind = jnp.split(ends, 2)
+    return (ahead - behind) / (2 * steps).reshape(-1, *[1] * (ends.ndim - 1))
+
+
 def _disagree(derivative: Any, quotients: Any, steps: Any, scale: Any) -> dict[str, Any] | None:
     """The place where a derivative differs from the difference quotients at every step; None where there is none.
 
@@ -425,7 +410,7 @@ def _disagree(derivative: Any, quotients: Any, steps: Any, scale: Any) -> dict[s
         scale: size of the values of which the differences were taken.
     """
     derivative, quotients, steps = np.asarray(derivative), np.asarray(quotients), np.asarray(steps)
-    allowed = TOLERANCE * max(float(np.abs(derivative).max()), 0.0)
+    allowed = TOLERANCE * float(np.abs(derivative).max())
     rounding = ROUNDING * (float(scale) + float(np.finfo(np.float64).tiny)) / steps
     apart = np.abs(quotients - derivative)
     apart = np.where(np.isfinite(apart), apart, np.inf) - (allowed + rounding).reshape(-1, *[1] * derivative.ndim)
@@ -488,11 +473,11 @@ def rows_of(inputs: Any, rows: np.ndarray) -> Any:
     return jax.tree.map(lambda x: np.asarray(x)[rows], inputs)
 
 
-def size_of(params: Params) -> int:
-    """How many numbers a pytree holds."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
 def is_finite(tree: Any) -> bool:
     """Whether all numbers of a pytree are finite."""
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
+
+
+def is_zero(tree: Any) -> bool:
+    """Whether all numbers of a pytree are exactly 0."""
+    return not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(tree))

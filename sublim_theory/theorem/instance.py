@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from sublim_theory import geometry, losses
 from sublim_theory._types import Apply, Inputs, Params, PerExampleLoss, TeacherLoss
@@ -25,7 +26,6 @@ from sublim_theory.theorem.checks import (
     is_finite,
     require_same,
     rows_of,
-    size_of,
     teacher_direction,
     values_on_all,
 )
@@ -112,7 +112,7 @@ class Instance:
             count = len(jax.tree.leaves(inputs)[0])
             batch = rows_of(inputs, np.arange(min(max(batch_size or count, LEAST), count)))
             f = differentiable("f", own(f), params, batch)
-            work = size_of(params) * count
+            work = optax.tree.size(params) * count
             z = values_on_all(f, params, inputs, len(jax.tree.leaves(batch)[0]), work)
             chosen = np.arange(z.shape[-1]) if logits is None else selection(logits, z.shape[-1])
             loss = selected_loss if logits is None else _restricted(selected_loss, chosen)
@@ -148,7 +148,7 @@ class Instance:
     @property
     def work(self) -> int:
         """Parameters times inputs, the size of the computation."""
-        return size_of(self.params) * len(jax.tree.leaves(self.inputs)[0])
+        return optax.tree.size(self.params) * len(jax.tree.leaves(self.inputs)[0])
 
     def direction(self, direction: Params | None = None) -> Params:
         """A direction like params in float64, or `d_T` where none is given.

@@ -30,6 +30,7 @@ from scipy.special import ndtr
 
 from sublim_theory import geometry
 from sublim_theory.protocols import require_count, require_positive, require_positives
+from sublim_theory.theorem.checks import is_zero
 from sublim_theory.theorem.compiling import compiled, in_float64
 from sublim_theory.theorem.instance import Instance
 from sublim_theory.theorem.tables import table
@@ -280,7 +281,7 @@ def _law(instance: Instance, epsilon: float) -> _Law:
         d_teacher = instance.direction()
         first, sigma_star = compiled(parts, instance.work)(instance.params, d_teacher, instance.inputs)
         instance.require_finite(first.product, d_teacher)
-    if not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(first.product)):
+    if is_zero(first.product):
         raise ValueError(
             "G d_T is exactly 0 (the orthogonal branch): the student's inputs and imitation_loss do not see the "
             "gradient of teacher_loss, so there is no sigma*"
@@ -365,7 +366,7 @@ def _chunk_size(instance: Instance, perturbations: int) -> int:
     count = len(jax.tree.leaves(instance.inputs)[0])
     together = count if instance.batch_size is None else min(instance.batch_size, count)
     row = sum(x[0].size for x in jax.tree.leaves(instance.inputs)) + int(np.prod(instance.outputs.shape[1:]))
-    held = sum(leaf.size for leaf in jax.tree.leaves(instance.params)) + together * row
+    held = optax.tree.size(instance.params) + together * row
     chunks = -(-perturbations // max(1, CHUNK // held))
     return -(-perturbations // chunks)
 

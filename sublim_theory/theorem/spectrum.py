@@ -25,6 +25,7 @@ from sublim_theory._types import Params
 from sublim_theory.protocols import require_count, require_positive
 from sublim_theory.theorem.compiling import in_float64
 from sublim_theory.theorem.instance import Instance, like_params
+from sublim_theory.theorem.tables import table
 
 EXPLICIT = 256
 """Number of parameters up to which G is formed, column by column: every eigenvalue and the trace are then exact."""
@@ -37,7 +38,6 @@ SMALLEST_TOLERANCE = 1e-10
 
 SMALLEST_RESTARTS = 100
 """Restarts of ARPACK after which the smallest eigenvalue is given up: it often sits in a dense cluster near zero."""
-
 
 ROUNDING = 1e-13
 """Size, relative to G, of a Lanczos residual that is rounding: the Krylov space of the direction is exhausted."""
@@ -128,9 +128,9 @@ class SpectralDistribution:
     def __str__(self) -> str:
         """A table: one row a Ritz value, largest first."""
         kind = "exact" if self.residual == 0 else f"quadrature of {len(self.values)} nodes"
-        rows = [f"{value:14.6e} {weight:10.3e}" for value, weight in zip(self.values, self.weights, strict=True)]
         title = f"spectral distribution ({kind}), mean {self.rayleigh_quotient:.6g}"
-        return "\n".join([title, f"{'eigenvalue':>14} {'weight':>10}", *reversed(rows)])
+        columns = {"eigenvalue": ("14.6e", self.values[::-1]), "weight": ("10.3e", self.weights[::-1])}
+        return "\n".join([title, *table(columns)])
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from sublim_theory._types import Params
 from sublim_theory.protocols import require_count, require_positive
+from sublim_theory.theorem.checks import is_zero
 from sublim_theory.theorem.compiling import compiled, in_float64
 from sublim_theory.theorem.instance import Instance
 from sublim_theory.theorem.updates import change_along, curvature_along
@@ -320,7 +319,7 @@ def largest_epsilon(
     with in_float64():
         d_teacher = instance.direction()
         updates, change = instance.student_updates(d_teacher), _change(instance)
-        orthogonal = not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(updates(0)))
+        orthogonal = is_zero(updates(0))
         aligned = compiled(optax.tree.vdot)
 
         def holds(epsilon: float) -> bool:

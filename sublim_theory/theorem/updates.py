@@ -56,8 +56,7 @@ class FirstOrder(NamedTuple):
 
     def transfer_ratio(self, alpha: Scalar = 1.0) -> jax.Array:
         """The student's decrease of L_T over the teacher's, `alpha A / |d_T|**2`; 0 where d_T is."""
-        square = optax.tree.vdot(self.direction, self.direction)
-        return jnp.where(square > 0, alpha * self.coefficient / jnp.where(square > 0, square, 1), 0)
+        return geometry.quotient(alpha * self.coefficient, optax.tree.vdot(self.direction, self.direction))
 
     def sigma_star(self, epsilon: Scalar) -> jax.Array:
         """`eps A / |G d_T|`: how far apart two initialisations may be in each parameter; see `theorem.mismatch`."""

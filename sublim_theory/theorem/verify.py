@@ -16,16 +16,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from sublim_theory import geometry
 from sublim_theory._types import Apply, Inputs, Params, PerExampleLoss, TeacherLoss
 from sublim_theory.protocols import SublimError, require_positive, require_positives
+from sublim_theory.theorem.checks import is_zero
 from sublim_theory.theorem.compiling import compiled, in_float64
 from sublim_theory.theorem.hypotheses import Hypotheses, check_instance
 from sublim_theory.theorem.instance import ImitationLoss, Instance, Logits, like_params
 from sublim_theory.theorem.tables import table
-from sublim_theory.theorem.updates import FirstOrder, Steps, student_steps
+from sublim_theory.theorem.updates import FirstOrder, Steps, first_order, student_steps
 
 EPSILONS = tuple(10.0**-k for k in range(9, -1, -1))
 """Sizes of the teacher's step that are tried unless others are given: 1e-9, 1e-8, ..., 1."""
@@ -240,7 +239,7 @@ def _verify(instance: Instance, sizes: list[float], alpha: float, student: Param
     instance.require_finite(law.product, d_teacher)
     _require_finite_steps(instance, d_teacher, steps, sizes)
     coefficient = float(law.coefficient)
-    still = not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(law.product))
+    still = is_zero(law.product)
     vanishes = still or abs(coefficient) <= ROUNDING * float(typical)
     branch = DIFFERENT if student is not None else ORTHOGONAL if vanishes else TRANSFER
     # Whether eps is small enough shows in the law. Smaller ones are tried where the smallest is not.
@@ -325,14 +324,9 @@ def _law(
 
     Both in one loop: the product with G is compiled once.
     """
-
-    def law(d: Params) -> tuple[Params, jax.Array]:
-        return geometry.gauss_newton(instance.f, loss, theta, d, inputs, batch_size=instance.batch_size)
-
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), d_teacher, mixed)
-    products, shares = jax.lax.map(law, both)
-    product = jax.tree.map(lambda leaf: leaf[0], products)
-    return FirstOrder(d_teacher, product, optax.tree.vdot(d_teacher, product), shares[0]), jnp.sum(shares[1])
+    laws = jax.lax.map(lambda d: first_order(instance.f, loss, theta, d, inputs, batch_size=instance.batch_size), both)
+    return jax.tree.map(lambda leaf: leaf[0], laws), jnp.sum(laws.by_logit[1])
 
 
 def _without_null_space(instance: Instance, hypotheses: Hypotheses) -> PerExampleLoss:

@@ -16,6 +16,7 @@ import pytest
 from flax import nnx
 from flax.core import freeze
 from jax.lax import stop_gradient
+from sabotage import rule
 
 from sublim_theory import losses
 from sublim_theory.theorem import verify
@@ -92,17 +93,6 @@ def all_wrong(words, functions, arguments=("f", "teacher_loss", "imitation_loss"
 
 
 # Derivatives that are not those of the values
-
-
-def rule(factor, forward=False):
-    """The identity, with a derivative of its own."""
-    if forward:
-        same = jax.custom_jvp(lambda h: h)
-        same.defjvp(lambda primals, tangents: (primals[0], factor * tangents[0]))
-    else:
-        same = jax.custom_vjp(lambda h: h)
-        same.defvjp(lambda h: (h, None), lambda _, g: (factor * g,))
-    return same
 
 
 def staircase(h):
