@@ -1,5 +1,6 @@
 """What networks compute inside, compared: similarity of layers, linear probes, displacements, exchanged heads."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -119,6 +120,11 @@ def displacements(moved: Params, reference: Params) -> dict[str, Displacement]:
     return {name: compare(moved[name], reference[name]) for name in reference}
 
 
+def with_layers(params: Params, other: Params, layers: Iterable[str]) -> Params:
+    """The parameters `params` with these layers of `other` in place of their own, such as `net.layers("hidden")`."""
+    return {**params, **{layer: other[layer] for layer in layers}}
+
+
 def with_head(body: Params, head: Params, name: str = "class_head") -> Params:
-    """The parameters `body` with the layer `name` of `head` in place of its own."""
-    return {**body, name: head[name]}
+    """The parameters `body` with the layer `name` of `head` in place of its own, such as `net.class_head`."""
+    return with_layers(body, head, (name,))

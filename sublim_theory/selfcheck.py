@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sublim_theory import data, losses, models, noise
+from sublim_theory import data, losses, networks, noise
 from sublim_theory._types import Inputs, Params
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import TheoremReport, verify
@@ -53,11 +53,11 @@ class Row:
 
 def quick() -> Iterator[Row]:
     """The fast check, row by row: both branches, two controls, and the paper's network on digits and noise."""
-    small = models.mlp(12, (16,), classes=5, activation="tanh", dtype="float64")
+    small = networks.mlp(12, (16,), classes=5, activation="tanh", dtype="float64")
     images, labels = np.random.default_rng(0).normal(size=(40, 12)), np.arange(40) % 5
     few = _noise("gaussian", 64, 12)
     parts = _parts(small, images, labels, few)
-    linear = _parts(models.mlp(12, (), classes=5, dtype="float64"), images, labels, few)
+    linear = _parts(networks.mlp(12, (), classes=5, dtype="float64"), images, labels, few)
     auxiliary = small.auxiliary
     hold = partial(_must_hold, branch=TRANSFER, smooth=True)
     alone: dict[str, Any] = {"branch": ORTHOGONAL, "smooth": False, "logits": slice(5, 6)}
@@ -80,7 +80,7 @@ def quick() -> Iterator[Row]:
 
 def _on_digits() -> Row:
     """The paper's network, with embedded digits enlarged to its 28 x 28 pixels."""
-    net = models.mlp(784, dtype="float64")
+    net = networks.mlp(784, dtype="float64")
     digits = data.load("digits")
     enlarged = digits.train_x[:100].reshape(-1, 8, 8).repeat(3, 1).repeat(3, 2)
     images = np.pad(enlarged, ((0, 0), (2, 2), (2, 2)), constant_values=-1).reshape(-1, 784)
@@ -99,8 +99,8 @@ def paper(data_dir: str | Path | None = None, inputs: int = 10_000) -> Iterator[
     """
     mnist = data.load("mnist", data_dir)
     images = _noise("uniform", inputs, 784)
-    for activation in models.ACTIVATIONS:
-        net = models.mlp(784, activation=activation, dtype="float64")
+    for activation in networks.ACTIVATIONS:
+        net = networks.mlp(784, activation=activation, dtype="float64")
         parts = _parts(net, mnist.train_x[:inputs], mnist.train_y[:inputs], images)
         for loss in losses.IMITATION:
             yield _must_hold(
@@ -120,12 +120,12 @@ def _noise(name: str, count: int, features: int) -> jax.Array:
     return compiled(lambda: sample(stream(seed_key(0), "noise"), count, features))()
 
 
-def _initial(net: models.Network, seed: int) -> Params:
+def _initial(net: networks.Network, seed: int) -> Params:
     with jax.enable_x64(True):
         return compiled(net.init)(stream(seed_key(seed), "init"))
 
 
-def _parts(net: models.Network, images: np.ndarray, labels: np.ndarray, inputs: Inputs) -> tuple[Any, ...]:
+def _parts(net: networks.Network, images: np.ndarray, labels: np.ndarray, inputs: Inputs) -> tuple[Any, ...]:
     """`f`, `params`, `teacher_loss` and `inputs`: mean cross-entropy of the class logits on labelled images."""
     x, y = np.asarray(images, np.float64), jnp.asarray(labels)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Num
@@ -83,6 +83,73 @@ def mean_band(
     z = float(stats.t.ppf(1 - tail, degrees))
     half_width = z * spread * (1 / require_count("n", n) + 1 / require_count("ours", ours)) ** 0.5
     return centre - half_width, centre + half_width
+
+
+class Paired(NamedTuple):
+    """Differences of two samples that belong together, over what they have in common.
+
+    Attributes:
+        mean: mean difference; NaN without pairs.
+        ci95: half-width of its 95% interval by Student's t (the paired t-test); NaN for fewer than two pairs.
+        n: number of pairs.
+    """
+
+    mean: Any
+    ci95: Any
+    n: Any
+
+
+def paired(ours: Any, theirs: Any, axis: str = "seed") -> Paired:
+    """Ours minus theirs, pair by pair along a named axis.
+
+    Args:
+        ours: an `xarray.DataArray`; entries are matched by coordinate, and those that only one has are left out, as are
+            differences that are not finite.
+        theirs: another with the same axes.
+        axis: along which the pairs lie.
+
+    Returns:
+        Arrays over the other axes, float64.
+
+    Raises:
+        ValueError: if the axes differ, or one without coordinates has another length.
+    """
+    if set(ours.dims) != set(theirs.dims) or axis not in ours.dims:
+        raise ValueError(f"need arrays with the axis {axis!r} and the same others, got {ours.dims} and {theirs.dims}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = ours.astype(np.float64) - theirs.astype(np.float64)
+        difference = difference.where(abs(difference) < np.inf)
+        n = difference.count(axis)
+        quantile = n.copy(data=stats.t.ppf(0.975, n.values - 1))  # NaN for fewer than two
+        return Paired(difference.mean(axis), quantile * difference.std(axis, ddof=1) / n**0.5, n)
+
+
+def independent(ours: Summary, theirs: Summary) -> tuple[float, float]:
+    """Difference of the means of two independent samples, and half-width of its 95% interval (normal approximation).
+
+    The half-width is NaN if either is a single value.
+    """
+    widths = (math.nan if each.ci95 is None else each.ci95 for each in (ours, theirs))
+    return ours.mean - theirs.mean, math.hypot(*widths)
+
+
+def misses(values: Sequence[Real] | Num[np.ndarray, "..."], seeds: Count, *, draws: Count = 20_000) -> float:
+    """How often the 95% interval of the mean of some of the values misses the mean of all of them.
+
+    Args:
+        values: one a seed.
+        seeds: how many of them a run has, at least 2.
+        draws: random choices of that many.
+
+    Raises:
+        ValueError: for fewer than 2, or more than there are values.
+    """
+    every = np.asarray(values, np.float64)
+    if not 2 <= seeds <= len(every):
+        raise ValueError(f"seeds must be at least 2 and at most the {len(every)} values, got {seeds}")
+    chosen = every[np.random.default_rng(0).random((draws, len(every))).argsort(axis=1)[:, :seeds]]
+    half_widths = 1.96 * chosen.std(axis=1, ddof=1) / seeds**0.5
+    return float(np.mean(np.abs(chosen.mean(axis=1) - every.mean()) > half_widths))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int32, Integer
 
 from sublim_theory import losses
 from sublim_theory._types import AnyArray, Array, Params, PerExampleLoss, PRNGKey, Whole
-from sublim_theory.models import Network
+from sublim_theory.networks import Network
 from sublim_theory.protocols import SublimError, require_count
 
 

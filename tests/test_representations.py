@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from sublim_theory.models import cnn, mlp
+from sublim_theory.networks import cnn, mlp
 from sublim_theory.representations import displacements, linear_cka, probe_accuracy, with_head
 
 RNG = np.random.default_rng(0)

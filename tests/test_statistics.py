@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import expectations
+import experiments
 from experiments.expectations import judge
-from sublim_theory.statistics import mean_band, rank_correlation, summarize
+from sublim_theory.statistics import mean_band, misses, rank_correlation, summarize
 
 # Summaries
 
@@ -96,7 +96,7 @@ b = { mean = 0.2, sd = 0.3, n = 9 }
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     (tmp_path / "expected.toml").write_text(TABLE)
-    monkeypatch.setattr(expectations, "__file__", str(tmp_path / "expectations.py"))
+    monkeypatch.setattr(experiments, "__path__", [str(tmp_path)])
 
 
 def seeds(mean, n):
@@ -282,3 +282,17 @@ def test_a_band_names_the_number_that_is_wrong(changed, message):
 def test_a_rank_correlation_names_the_setting_that_is_wrong(changed):
     with pytest.raises(ValueError, match=f"{next(iter(changed))} must be"):
         rank_correlation([1, 2, 3, 4], [1, 3, 2, 4], **changed)
+
+
+# Few seeds
+
+
+def test_intervals_from_few_seeds_miss_as_often_as_they_must():
+    """Normal values: 1.96 standard errors hold Student's t with probability 81% from 3 seeds and 95% from many."""
+    normal = np.random.default_rng(1).normal(size=500)
+    assert misses(normal, 3) == pytest.approx(0.189, abs=0.015)
+    assert misses(normal, 50) == pytest.approx(0.056, abs=0.015)
+    assert misses(normal[:10], 10, draws=100) == 0
+    for seeds in (1, 11):
+        with pytest.raises(ValueError, match=f"at least 2 and at most the 10 values, got {seeds}"):
+            misses(normal[:10], seeds)

@@ -11,7 +11,7 @@ import pytest
 from scipy import special
 
 from sublim_theory import losses, training
-from sublim_theory.models import mlp
+from sublim_theory.networks import mlp
 from sublim_theory.optimizers import optimizer
 from sublim_theory.training import NonFiniteLossError, Schedule, accuracy, distil, fit, train_teacher
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from sublim_theory import geometry, losses, training
-from sublim_theory.models import mlp
+from sublim_theory.networks import mlp
 
 
 def flat(tree):

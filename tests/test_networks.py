@@ -1,6 +1,7 @@
-"""Networks against hand counts, numpy forward passes and the statistics of their initial values."""
+"""Networks against hand counts, numpy forward passes, statistics of initial values; one common contract."""
 
 import functools
+import math
 import re
 from functools import partial
 
@@ -8,9 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from scipy import special
 
-from sublim_theory.models import cnn, mlp
+import sublim_theory.models
+from experiments import fig10
+from experiments.experiment import run
+from sublim_theory.networks import NETWORKS, Network, builder, cnn, mlp
 
 KEY = jax.random.key(20250714, impl="rbg")  # compiles in a fraction of the time that threefry takes
 
@@ -325,6 +330,184 @@ def test_apply_is_pure_and_goes_through_jit_vmap_and_grad(make):
     assert all(np.all(leaf != 0) for leaf in jax.tree.leaves(gradient))
     np.testing.assert_array_equal(net.apply(several[0], x), alone[0])  # no state, no tracer is left behind
     assert leaves_equal(several, [random_params(net, seed) for seed in range(3)])
+
+
+# What every network of the table is
+
+
+class Block(nnx.Module):
+    """The rows of an image attend to each other."""
+
+    def __init__(self, width, layer, rngs):
+        self.query, self.key, self.value = (layer(nnx.Linear, width, width, rngs=rngs) for _ in range(3))
+
+    def __call__(self, x):
+        scores = jnp.einsum("bqd,bkd->bqk", self.query(x), self.key(x)) / math.sqrt(x.shape[-1])
+        return x + jnp.einsum("bqk,bkd->bqd", jax.nn.softmax(scores), self.value(x))
+
+
+class Attention(nnx.Module):
+    """As someone would add it: nested blocks, a parameter outside of any layer, the heads in the other order."""
+
+    def __init__(self, image_shape, hidden, classes, auxiliary, activation, layer, *, rngs):
+        self.image_shape = rows, columns = image_shape
+        self.activation = activation
+        self.rows = layer(nnx.Linear, columns, hidden[0], rngs=rngs)
+        self.place = nnx.Param(jnp.zeros((rows, hidden[0]), layer.dtype))
+        self.attention = nnx.List([Block(hidden[0], layer, rngs) for _ in hidden])
+        self.auxiliary_head = layer(nnx.Linear, hidden[0], auxiliary, rngs=rngs)
+        self.class_head = layer(nnx.Linear, hidden[0], classes, rngs=rngs)
+
+    def activations(self, x):
+        x = self.rows(x.reshape(-1, *self.image_shape)) + self.place[None]
+        for attention in self.attention:
+            x = attention(self.activation(x))
+            yield x.mean(axis=1)
+
+
+REGISTERED = NETWORKS | {"attention": builder(Attention)}
+SHAPE, SIZES = (5, 6), {"hidden": (8, 8), "classes": 4, "auxiliary": 3, "activation": "tanh"}
+every_network = pytest.mark.parametrize("name", REGISTERED)
+
+
+@every_network
+def test_a_network_has_its_shapes_and_its_parts(name):
+    net = REGISTERED[name](SHAPE, **SIZES)
+    assert (net.features, net.classes, net.auxiliary) == (30, slice(0, 4), slice(4, 7))
+    params, x = net.init(KEY), inputs(3, 30)
+    assert net.layers() == net.layers("all") == (*net.body, "class_head", "auxiliary_head")
+    assert set(net.layers()) == set(params)
+    assert net.layers("body") == net.layers("hidden") == net.body
+    for layer in params:
+        assert net.layers(layer) == (layer,)
+    with pytest.raises(ValueError, match=f"there is no part 'tail' of a network with the layers {net.body[0]}, "):
+        net.layers("tail")
+    assert net.apply(params, x).shape == (3, 7)
+    hidden = net.hidden(params, x)
+    assert {layer.shape[0] for layer in hidden} == {3}
+    assert {layer.ndim for layer in hidden} == {2}
+    assert math.prod(params["class_head"]["kernel"].shape) == hidden[-1].shape[1] * 4
+    np.testing.assert_allclose(net.apply(params, x), head_logits(params, np.asarray(hidden[-1])), rtol=1e-5, atol=1e-5)
+
+
+@every_network
+def test_the_parts_are_where_the_logits_come_from(name):
+    net = REGISTERED[name](SHAPE, **SIZES)
+    params, x = net.init(KEY), inputs(3, 30)
+    for part, slices in {"class_head": [net.classes], "auxiliary_head": [net.auxiliary]}.items():
+        head = {layer: jax.tree.map(lambda leaf: 2 * leaf, params[layer]) for layer in net.layers(part)}
+        doubled = net.apply(params | head, x)
+        for logits in (net.classes, net.auxiliary):
+            factor = 2 if logits in slices else 1
+            np.testing.assert_allclose(doubled[:, logits], factor * net.apply(params, x)[:, logits], rtol=1e-5)
+    gradient = jax.grad(lambda params: net.class_logits(net.apply(params, x)).sum())(params)
+    for layer in net.layers():
+        assert any(map(np.any, jax.tree.leaves(gradient[layer]))) == (layer != net.auxiliary_head)
+
+
+@every_network
+def test_init_and_apply_are_pure_and_go_through_jit_vmap_and_grad(name):
+    net, x = REGISTERED[name](SHAPE, **SIZES), inputs(3, 30)
+    keys = jax.random.split(KEY, 2)
+    several = [net.init(key) for key in keys]
+    assert leaves_equal(net.init(keys[0]), several[0])
+    assert not leaves_equal(*several)
+    stacked = jax.jit(jax.vmap(net.init))(keys)
+    alone = [net.apply(params, x) for params in several]
+    np.testing.assert_allclose(jax.jit(net.apply)(several[0], x), alone[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(net.apply(several[0], x), alone[0])
+    assert [leaf.shape for leaf in jax.jit(jax.vmap(net.apply, (0, None)))(stacked, x)] == [(3, 7), (3, 7)]
+    several = jax.tree.map(lambda *leaves: np.stack(leaves), *several)
+    np.testing.assert_allclose(jax.vmap(net.apply, (0, None))(several, x), alone, rtol=1e-5, atol=1e-5)
+
+
+@every_network
+@pytest.mark.usefixtures("x64")
+def test_float64_is_float64_throughout_and_its_gradient_that_of_differences(name):
+    net = REGISTERED[name](SHAPE, **SIZES, dtype="float64")
+    params, x = random_params(net, dtype=np.float64), inputs(3, 30, np.float64)
+    params = jax.tree.map(lambda leaf: leaf / 4, params)
+    direction = jax.tree.map(lambda leaf: leaf / 10, random_params(net, 1, np.float64))
+
+    def value(step):
+        return jnp.sum(net.apply(jax.tree.map(lambda a, b: a + step * b, params, direction), x) ** 2)
+
+    found = float(jax.jvp(value, (0.0,), (1.0,))[1])
+    assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(net.init, KEY))} == {np.dtype("float64")}
+    assert found == pytest.approx(float(value(1e-5) - value(-1e-5)) / 2e-5, rel=1e-7)
+
+
+def test_layers_are_in_the_order_in_which_the_module_assigns_them():
+    assert REGISTERED["attention"](SHAPE, **SIZES).body == ("rows", "place", "attention_0", "attention_1")
+    assert cnn(SHAPE, (2, 3), (4,)).body == ("convolution_0", "convolution_1", "hidden_0")
+
+
+def test_a_builder_passes_on_what_only_its_module_knows():
+    params = jax.eval_shape(NETWORKS["cnn"](SHAPE, channels=(2,), **SIZES).init, KEY)
+    assert params["convolution_0"]["kernel"].shape == (3, 3, 1, 2)
+    with pytest.raises(TypeError, match="channels"):
+        NETWORKS["mlp"](SHAPE, channels=(2,))
+
+
+def test_a_linear_model_has_no_hidden_part():
+    with pytest.raises(ValueError, match="no part 'hidden' of a network with the layers class_head, auxiliary_head"):
+        mlp(4, ()).layers("hidden")
+
+
+def test_a_hand_written_network_says_what_its_layers_are():
+    parts = (mlp(4).init, mlp(4).apply, mlp(4).hidden, 4, slice(0, 1), slice(1, 2))
+    assert Network(*parts).layers() == ("class_head", "auxiliary_head")
+    net = Network(*parts, body=("first", "second"), class_head="heads", auxiliary_head="heads")
+    assert net.layers() == ("first", "second", "heads")
+    assert net.layers("hidden") == ("first", "second")
+    assert net.layers("class_head") == net.layers("auxiliary_head") == ("heads",)
+
+
+def test_a_module_with_state_is_refused():
+    class Normalised(Attention):
+        def __init__(self, *args, rngs, **settings):
+            super().__init__(*args, rngs=rngs, **settings)
+            self.normal = nnx.BatchNorm(8, rngs=rngs)
+
+    with pytest.raises(ValueError, match=r"parameters alone, not the state .*normal.*mean"):
+        builder(Normalised)(SHAPE, **SIZES)
+
+
+def test_a_module_without_a_head_is_refused():
+    class Headless(Attention):
+        def __init__(self, *args, rngs, **settings):
+            super().__init__(*args, rngs=rngs, **settings)
+            del self.auxiliary_head
+
+    with pytest.raises(ValueError, match=r"needs a class_head and an auxiliary_head; it has rows, .*, class_head$"):
+        builder(Headless)(SHAPE, **SIZES)
+
+
+def test_parameters_of_another_network_are_refused():
+    with pytest.raises(
+        ValueError, match=r"the layers hidden_0, class_head, auxiliary_head, got auxiliary_head, class_h"
+    ):
+        mlp(30, (4,)).apply(random_params(mlp(30, ())), inputs(2, 30))
+
+
+@every_network
+def test_every_network_runs_in_figure_10(name, monkeypatch):
+    monkeypatch.setitem(NETWORKS, name, REGISTERED[name])
+    small = {"seeds": 1, "hidden": (32,), "noise_images": 128, "teacher_epochs": 4, "student_epochs": 1}
+    settings = fig10.PRESETS["smoke"].but(network=name, students=("student_aux",), learning_rate=1e-2, **small)
+    record = run(fig10.EXPERIMENT, settings)
+    assert record.config["network"] == name
+    assert record.conditions["reference"].mean < 0.3 < 0.6 < record.conditions["teacher"].mean
+
+
+def test_an_unknown_network_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"unknown network 'cmn'; did you mean 'cnn'\? choose from: mlp, cnn"):
+        fig10.PRESETS["smoke"].but(network="cmn")
+
+
+def test_the_former_module_has_the_same_names():
+    assert sublim_theory.models.mlp is mlp
+    assert sublim_theory.models.Network is Network
 
 
 # Errors
