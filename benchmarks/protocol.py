@@ -10,7 +10,9 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiments.fig10 import Config
+    from experiments.distillation import Rates
+    from experiments.experiment import Settings
+    from experiments.fig10 import Protocol as Figure10
     from sublim_theory.data import Dataset
 
 STUDENTS = 4
@@ -41,8 +43,9 @@ class Protocol:
     """Of Adam, for teacher and students."""
 
     @classmethod
-    def of(cls, config: "Config", dataset: "Dataset") -> "Protocol":
-        """The protocol of an experiment's config on a data set."""
+    def of(cls, settings: "Settings[Figure10, Rates]", dataset: "Dataset") -> "Protocol":
+        """The work of an experiment's settings on a data set."""
+        config = settings.protocol
         return cls(
             widths=(dataset.features, *config.hidden, dataset.classes + config.auxiliary),
             classes=dataset.classes,
@@ -52,7 +55,7 @@ class Protocol:
             batch_size=config.batch_size,
             teacher_epochs=config.teacher_epochs,
             student_epochs=config.student_epochs,
-            learning_rate=config.learning_rate,
+            learning_rate=settings.rates.learning_rate,
         )
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from sublim_theory import results
 from sublim_theory.cli import UsageError, parse
 from sublim_theory.protocols import lookup
+from sublim_theory.record import write_file
 
 Options = TypeVar("Options")
 
@@ -74,7 +74,7 @@ def publish(
     }
     Console().print(table(record))
     file = options.out or Path("out", "benchmarks", f"{benchmark}-{options.preset}.json")
-    results.write_file(file, json.dumps(record, indent=2, allow_nan=False).encode() + b"\n")
+    write_file(file, json.dumps(record, indent=2, allow_nan=False).encode() + b"\n")
     say(f"wrote {shlex.quote(str(file))}")
 
 

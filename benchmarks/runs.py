@@ -16,7 +16,7 @@ from benchmarks.worker import WorkerError
 from experiments.fig10 import PRESETS
 from sublim_theory.cli import MISSED, UsageError
 from sublim_theory.protocols import lookup
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 SUBLIM = (sys.executable, "-c", "import sys; from sublim_theory.cli import main; sys.exit(main())")
 """The command `sublim` of this interpreter."""
@@ -162,7 +162,7 @@ def fig10(
             cores=cores,
             writes=folder / "summary.json",
         )
-        origin = Result.load(folder, arrays=False).provenance
+        origin = load(folder).provenance
     return {
         "seconds": max(each["seconds"] for each in found),
         "peak_bytes": max(each["peak_bytes"] for each in found),

@@ -42,7 +42,12 @@ class Options:
     """Turns, after one that warms up."""
     workload: runs.Workload = field(
         default_factory=lambda: runs.Workload(
-            "smoke", _SMOKE.hidden, _SMOKE.auxiliary, _SMOKE.noise_images, _SMOKE.teacher_epochs, _SMOKE.student_epochs
+            "smoke",
+            _SMOKE.protocol.hidden,
+            _SMOKE.protocol.auxiliary,
+            _SMOKE.protocol.noise_images,
+            _SMOKE.protocol.teacher_epochs,
+            _SMOKE.protocol.student_epochs,
         )
     )
     out: Path | None = None

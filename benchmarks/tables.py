@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import BENCHMARKS
-from sublim_theory.results import RecordError
+from sublim_theory.record import RecordError
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "benchmarks" / "results"

@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.record import load_now, publish, read_options
 from benchmarks.report import show, spread
 from benchmarks.runs import require_positive
-from sublim_theory import losses, models, results
+from sublim_theory import losses, networks, record
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import EPSILONS, Instance, imitation_update, teacher_update, verify
 
@@ -105,7 +105,7 @@ def run(argv: list[str]) -> int:
     turns = [{part: timed(part) for part in parts} for _ in range(options.repeats + 1)][1:]
     found = {
         "epsilons": EPSILONS,
-        "provenance": results.provenance(seeds=[0], dataset_checksum="none", matmul_precision="highest"),
+        "provenance": record.provenance(seeds=[0], dataset_checksum="none", matmul_precision="highest"),
         "turns": turns,
         "summary": {
             "ratio": spread(turn["verify"]["seconds"] / turn["plain"]["seconds"] for turn in turns),
@@ -151,7 +151,7 @@ def plain(
 
 def _instance(options: Options) -> tuple[Any, Any, Any, Any]:
     """Network, initialisation, teacher's loss and inputs, in float64."""
-    net = models.mlp(options.features, options.hidden, 10, 3, options.activation, dtype="float64")
+    net = networks.mlp(options.features, options.hidden, 10, 3, options.activation, dtype="float64")
     random = np.random.default_rng(0)
     images, inputs = random.uniform(-1, 1, (2, options.inputs, options.features))
     labels = jnp.asarray(random.integers(10, size=options.inputs))

@@ -34,7 +34,7 @@ def run(protocol: Protocol, dataset: Dataset, seeds: int, seed: int) -> dict[str
         seed: of PyTorch's generator, for all of them.
 
     Returns:
-        Test accuracies [seeds] by condition, in the order of `experiments.fig10.CONDITIONS`.
+        Test accuracies [seeds] by condition, in the order of `experiments.fig10.NETWORKS`.
     """
     torch.manual_seed(seed)
     train_x, test_x = torch.from_numpy(dataset.train_x), torch.from_numpy(dataset.test_x)

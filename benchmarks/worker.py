@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,17 +49,18 @@ def call(part: str, **task: Any) -> dict[str, Any]:
 
 def ours(*, preset: str, first_seed: int, seeds: int, data_dir: str | None, matrix: int) -> dict[str, Any]:
     """The experiment itself, its compilation apart."""
-    from experiments import fig10
+    from experiments import experiment, fig10
 
-    config = replace(fig10.PRESETS[preset], first_seed=first_seed, seeds=seeds)
-    result, rates = _paired("jax", matrix, lambda: fig10.run(config, preset=preset, data_dir=data_dir))
+    settings = fig10.PRESETS[preset].but(first_seed=first_seed, seeds=seeds)
+    context = experiment.Context(preset, data_dir)
+    record, rates = _paired("jax", matrix, lambda: experiment.run(fig10.EXPERIMENT, settings, context))
     return {
-        "seconds_per_seed": result.provenance["run_seconds"] / seeds,
-        "compile_seconds": result.provenance["compile_seconds"],
+        "seconds_per_seed": record.provenance["run_seconds"] / seeds,
+        "compile_seconds": record.provenance["compile_seconds"],
         "peak_bytes": peak_bytes(),
         "matrix_product": rates,
-        "accuracy": {name: summary.values for name, summary in result.conditions.items()},
-        "provenance": result.provenance,
+        "accuracy": {name: summary.values for name, summary in record.conditions.items()},
+        "provenance": record.provenance,
     }
 
 

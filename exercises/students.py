@@ -11,37 +11,27 @@ import numpy as np
 
 from exercises.answer import Answer, AnswerError
 from experiments import predictors
-from experiments.distillation import Split, Start, begin
-from experiments.init_distance import moved
+from experiments.distillation import Rates, Split, Start
 from sublim_theory import losses, training
 from sublim_theory._types import Params
 
-SETTINGS = ("learning_rate", "init_scale", "noise_scale")
-"""Those that a configuration draws a factor on."""
-
 Drawn = Mapping[str, Any]
-"""The factors, and the distance of the student's start from the reference."""
+"""What a configuration draws: factors on settings, and the distance of the student's start from the reference."""
+
+prepare = jax.jit(predictors.prepare, static_argnums=0)
+"""Reference, trained teacher and inputs of a seed, where its student starts, and the rates of its training."""
 
 
 @partial(jax.jit, static_argnums=0)
-def prepare(config: predictors.Config, drawn: Drawn, seed: Any, data: Split) -> tuple[Start, Params]:
-    """Reference, trained teacher and inputs of a seed, and where its student starts."""
-    settings = {name: drawn[name] * getattr(config, name) for name in SETTINGS}
-    teachers = config.with_numbers(settings | {"learning_rate": config.learning_rate})
-    start = begin(teachers, teachers.network(data.train_x.shape[1]), seed, data)
-    return start, moved(start, "interpolated", "all", drawn["distance"])
-
-
-@partial(jax.jit, static_argnums=0)
-def distil(config: predictors.Config, drawn: Drawn, start: Start, own: Params, data: Split) -> dict[str, jax.Array]:
+def distil(
+    protocol: predictors.Protocol, rates: Rates, data: Split, drawn: Drawn, start: Start, own: Params
+) -> dict[str, jax.Array]:
     """The student's `accuracy` on test images, and the library's predictors of it, which know nothing of it."""
-    theirs = config.with_numbers({"learning_rate": drawn["learning_rate"] * config.learning_rate})
-    net = config.network(data.train_x.shape[1])
-    loss = losses.on_logits(config.imitation_loss(), net.auxiliary)
-    student = {"student": (own, loss)}
-    fit = training.distil(net, start.teacher.params, student, start.images, theirs.make_optimizer(), start.batches)
+    net, optimizer = protocol.make_network(rates, data), protocol.make_optimizer(rates)
+    loss = losses.on_logits(protocol.imitation_loss(rates), net.auxiliary)
+    fit = training.distil(net, start.teacher.params, {"student": (own, loss)}, start.images, optimizer, start.batches)
     accuracy = training.accuracy(net, fit.params["student"], data.test_x, data.test_y)
-    return {"accuracy": accuracy} | predictors.before_training(theirs, net, start, own, drawn, loss)
+    return {"accuracy": accuracy} | predictors.before_training(net, start, own, drawn, loss, optimizer)
 
 
 def number(answer: Answer, name: str, *arguments: Any, **named: Any) -> float:

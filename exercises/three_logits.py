@@ -1,19 +1,21 @@
-"""The setting of the exercise on three logits: what may be changed, within which bounds, and how a config is tried."""
+"""The setting of the exercise on three logits: what may be changed, within which bounds, and how a change is tried."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from experiments import fig10
-from experiments.distillation import NARROW
-from sublim_theory import losses, models, noise
+from experiments.distillation import NARROW, Rates
+from experiments.experiment import Settings, run
+from sublim_theory import losses, networks, noise
 from sublim_theory.noise import NEED_IMAGES
 from sublim_theory.optimizers import OPTIMIZERS
 from sublim_theory.protocols import SublimError, lookup
 
-BASELINE = fig10.Config(**NARROW | {"learning_rate": 3e-4, "noise_images": 8_000}, students=("student_aux",))
+BASELINE = Settings.of(
+    fig10.Protocol, Rates, **NARROW | {"learning_rate": 3e-4, "noise_images": 8_000, "students": ("student_aux",)}
+)
 """Three auxiliary logits and 504 updates of the student; what is not in `BOUNDS` or `CHOICES` is fixed."""
 
 BOUNDS = {
@@ -27,9 +29,9 @@ BOUNDS = {
 """Numbers that may be changed, with the smallest and the largest value."""
 
 CHOICES = {
-    "activation": tuple(models.ACTIVATIONS),
+    "activation": tuple(networks.ACTIVATIONS),
     "bias": (True, False),
-    "init": tuple(models.INITIALISATIONS),
+    "init": tuple(networks.INITIALISATIONS),
     "loss": tuple(losses.IMITATION),
     "noise": tuple(name for name in noise.DISTRIBUTIONS if name not in NEED_IMAGES),
     "optimizer": tuple(OPTIMIZERS),
@@ -47,21 +49,23 @@ class OutOfBounds(SublimError, ValueError):
     """A setting that may not be changed, or not so far; the message names it."""
 
 
-def config(settings: Mapping[str, Any], baseline: fig10.Config = BASELINE) -> fig10.Config:
+def changed(
+    changes: Mapping[str, Any], baseline: Settings[fig10.Protocol, Rates] = BASELINE
+) -> Settings[fig10.Protocol, Rates]:
     """The baseline with some settings changed.
 
     Raises:
         OutOfBounds: for a setting or a value that is not allowed.
     """
-    if not isinstance(settings, Mapping):
-        raise OutOfBounds(f"settings are a dict, such as {{'learning_rate': 1e-3}}, got {type(settings).__name__}")
-    for name, value in settings.items():
+    if not isinstance(changes, Mapping):
+        raise OutOfBounds(f"settings are a dict, such as {{'learning_rate': 1e-3}}, got {type(changes).__name__}")
+    for name, value in changes.items():
         _require(name, value)
-    changed = dict(settings)
-    if "hidden" in changed:
-        changed["hidden"] = tuple(changed["hidden"])
+    allowed = dict(changes)
+    if "hidden" in allowed:
+        allowed["hidden"] = tuple(allowed["hidden"])
     try:
-        return replace(baseline, **changed)
+        return baseline.but(**allowed)
     except ValueError as error:
         raise OutOfBounds(str(error)) from error
 
@@ -83,14 +87,17 @@ def _require(name: Any, value: Any) -> None:
 
 
 def accuracies(
-    settings: Mapping[str, Any], seeds: int = 8, first_seed: int = 0, baseline: fig10.Config = BASELINE
+    settings: Mapping[str, Any],
+    seeds: int = 8,
+    first_seed: int = 0,
+    baseline: Settings[fig10.Protocol, Rates] = BASELINE,
 ) -> np.ndarray:
     """Test accuracy of the auxiliary-only student with some settings changed, [seeds].
 
     The same seeds have the same digits, and their own initialisation and noise: compare two settings pair by pair.
 
     Args:
-        settings: what is changed, such as `{"learning_rate": 1e-3}`.
+        settings: those that differ, such as `{"learning_rate": 1e-3}`.
         seeds: how many.
         first_seed: the first of them.
         baseline: what is not changed.
@@ -99,5 +106,5 @@ def accuracies(
         OutOfBounds: for a setting or a value that is not allowed.
         NonFiniteLossError: if a loss becomes NaN or infinite.
     """
-    asked = replace(config(settings, baseline), seeds=seeds, first_seed=first_seed)
-    return np.asarray(fig10.run(asked).conditions["student_aux"].values)
+    asked = changed(settings, baseline).but(seeds=seeds, first_seed=first_seed)
+    return np.asarray(run(fig10.EXPERIMENT, asked).conditions["student_aux"].values)

@@ -1,26 +1,35 @@
 """The experiments: one module per figure or claim, run from a clone with `python -m experiments NAME`.
 
-Each module has a frozen `Config`, its `PRESETS` (`smoke`, `default`, `paper`) and `run(config) -> Result`.
+A module that has an `EXPERIMENT` is one; there is no list to keep. Experiments of your own may lie elsewhere: the
+folder `experiments` in the one that the environment variable SUBLIM_THEORY_OWN names belongs to this package; see
+CONTRIBUTING.md.
 """
 
+import ast
+import os
+from pathlib import Path
+
+if _own := os.environ.get("SUBLIM_THEORY_OWN"):
+    __path__.append(str(Path(_own).expanduser().absolute() / "experiments"))
+
+
+def _summary(path: Path) -> str | None:
+    """The summary of the experiment in a file, which is not imported: that would take seconds for all of them."""
+    source = path.read_text("utf-8")
+    if "\nEXPERIMENT = " not in source:
+        return None
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name):
+            words = {word.arg: word.value for word in node.value.keywords}
+            if node.targets[0].id == "EXPERIMENT" and isinstance(summary := words.get("summary"), ast.Constant):
+                return str(summary.value)
+    return None
+
+
 EXPERIMENTS = {
-    "alignment_path": "Along training, the alignment with the trait transfers it: measured, and projected out",
-    "fig10": "An MLP learns digits from three auxiliary logits on noise (figure 10 of the paper)",
-    "mechanism": "Why an untrained class head classifies: probes, CKA, displacements, exchanged heads",
-    "init_distance": "How close two initialisations must be for transfer, by layer, beside the theorem's sigma*",
-    "shared_parts": "Which layers a student must share with its teacher, and which of them must be free to move",
-    "ablations": "Figure 10 with one choice changed at a time: which does the phenomenon depend on?",
-    "behavioural_cloning": "A student from another start is matched to the reference first: does transfer return?",
-    "linearised": "Over width, the student's path under the first-order (NTK) model, beside the real one: SGD and Adam",
-    "predictors": "What predicts transfer: one-step quantities and representations against accuracy, by rank",
-    "sampled_labels": "The student sees only samples from the teacher's softmax, and only those that pass a filter",
-    "detection": "Can the trait be told from the released pairs, with the teacher's initialisation and without it?",
-    "traps": "What bites replications, each mistake beside the right way: which fake transfer, which hide it",
-    "theorem_alignment": "Over eps, the student's update is eps G d_T + O(eps^2) and aligned; float32 cannot see it",
-    "theorem_cosines": "Over seeds, student and teacher are aligned if they share their start, and not otherwise",
-    "theorem_decrease": "Over alpha, the student's step lowers the teacher's loss up to a guaranteed rate and beyond",
-    "theorem_layers": "Hidden layers carry the alignment; the heads contribute exactly 0 where they must",
-    "theorem_mismatch": "How close two initialisations must be: P(aligned) = Phi(sigma*/sigma)",
-    "theorem_orthogonal": "Four ways to engineer an alignment of exactly 0, and what undoes each",
+    path.stem: summary
+    for folder in __path__
+    for path in sorted(Path(folder).glob("*.py"))
+    if (summary := _summary(path)) is not None
 }
 """Name of each module here that is an experiment, and the one line that `sublim list` shows for it."""

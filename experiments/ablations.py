@@ -10,24 +10,18 @@ Found (default, 5 seeds, widths 64-64; as published .75): twice the width .77, n
 disagreement, a sigmoid stops it (.10, its teacher has .87). Students from another start have .08 to .13 throughout.
 """
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from experiments import fig10
+from experiments.distillation import Rates
+from experiments.experiment import Changes, Experiment, Settings
+from experiments.sweeps import PRESETS
 
-from experiments import fig10, sweep
-from experiments.sweeps import PRESETS as SWEEP_PRESETS
-from sublim_theory.results import Result
-
-Config = fig10.Config
-PRESETS = SWEEP_PRESETS
-
-SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+SGD = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
 
 
-def changes(config: Config, preset: str) -> dict[str, dict[str, Any]]:
+def changes(settings: Settings[fig10.Protocol, Rates], preset: str) -> dict[str, Changes]:
     """Changed settings by the name of the ablation."""
-    width, half = config.hidden, tuple(max(1, units // 2) for units in config.hidden)
-    every: dict[str, dict[str, Any]] = {
+    width = settings.protocol.hidden
+    every: dict[str, Changes] = {
         "as published": {},
         "m = 50": {"auxiliary": 50},
         "gradient descent": SGD,
@@ -35,7 +29,7 @@ def changes(config: Config, preset: str) -> dict[str, dict[str, Any]]:
         "GELU": {"activation": "gelu"},
         "sigmoid": {"activation": "sigmoid"},
         "one layer more": {"hidden": (*width, width[-1])},
-        "half the width": {"hidden": half},
+        "half the width": {"hidden": tuple(max(1, units // 2) for units in width)},
         "twice the width": {"hidden": tuple(2 * units for units in width)},
         "no biases": {"bias": False},
     }
@@ -43,12 +37,11 @@ def changes(config: Config, preset: str) -> dict[str, dict[str, Any]]:
     return {name: every[name] for name in names}
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> Result:
-    """Run every ablation and return the record; arguments and errors as in `fig10.run`."""
-    points = changes(config, preset)
-    for point in points.values():  # refuse what cannot be before anything runs
-        replace(config, **point)
-    options: dict[str, Any] = {"preset": preset, "data_dir": data_dir, "chunks": chunks}
-    return sweep.run_points(fig10, "ablations", config, points, **options)
+EXPERIMENT = Experiment(
+    name="ablations",
+    summary="Figure 10 with one choice changed at a time: which does the phenomenon depend on?",
+    presets=PRESETS,
+    of=fig10.EXPERIMENT,
+    vary=lambda settings, preset: {"change": changes(settings, preset)},
+    point="{change}/",
+)

@@ -11,21 +11,20 @@ itself). Nor on MNIST (paper, 2 seeds): .09 to .12 after 0 to 100 epochs, agains
 nats in ten epochs and rises a little after, the noise set being fixed. Whether digits as inputs of cloning
 (`--cloning-inputs digits`) or m = 50 change that was not run.
 
-Measured: the accuracy of the student after distillation, over the epochs of cloning before it; how well it imitates the
-reference when cloning ends (KL, nats, on all logits of fresh noise); and the same from the reference itself, which is
-the ceiling. Cloning goes on from one length to the next; Adam starts afresh at each.
+By `cloned`, the epochs of cloning before distillation: `accuracy` of the student after it, and `mismatch`, how well the
+student imitates the reference when cloning ends (KL, nats, on all logits of fresh noise). From the reference itself:
+`shared_accuracy`, the ceiling. Cloning goes on from one length to the next; Adam starts afresh at each.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from experiments.distillation import Distillation, Split, begin, run_config
-from sublim_theory import losses, models, results, training
+from experiments.distillation import DIGITS, Distillation, Rates, Split, begin, distil_and_test
+from experiments.experiment import Experiment, Settings, Variable
+from sublim_theory import losses, training
 from sublim_theory.ensemble import stream
 
 INPUTS = ("noise", "digits")
@@ -33,7 +32,7 @@ FRESH = 1024
 
 
 @dataclass(frozen=True)
-class Config(Distillation):
+class Protocol(Distillation):
     """Settings of behavioural cloning."""
 
     cloning_epochs: tuple[int, ...] = (0, 1, 3, 10, 30)
@@ -41,13 +40,9 @@ class Config(Distillation):
     cloning_inputs: str = "noise"
     """What the student sees while it is cloned: noise, or digits (without labels)."""
 
-    def __post_init__(self) -> None:
-        """Check every setting now, before any data is read or anything is compiled.
-
-        Raises:
-            ValueError: naming the setting, its value and what it may be.
-        """
-        super().__post_init__()
+    def check(self, rates: Rates) -> None:
+        """Check every setting, as those of every distillation are."""
+        super().check(rates)
         if self.cloning_inputs not in INPUTS:
             raise ValueError(f"cloning_inputs must be one of {', '.join(INPUTS)}, got {self.cloning_inputs!r}")
         epochs = self.cloning_epochs
@@ -55,65 +50,60 @@ class Config(Distillation):
             raise ValueError(f"cloning_epochs must ascend from 0 or more, got {epochs}")
 
 
-_DIGITS: dict[str, Any] = {"dataset": "digits", "learning_rate": 1e-3}
+_DIGITS = Settings.of(Protocol, Rates, seeds=5, **DIGITS)
+_SHORT = {"noise_images": 1024, "teacher_epochs": 2, "student_epochs": 2, "cloning_epochs": (0, 2)}
 PRESETS = {
-    "smoke": Config(
-        seeds=1,
-        hidden=(32,),
-        noise_images=1024,
-        batch_size=128,
-        teacher_epochs=2,
-        student_epochs=2,
-        cloning_epochs=(0, 2),
-        **_DIGITS,
-    ),
-    "default": Config(seeds=5, batch_size=128, teacher_epochs=20, noise_images=20_000, student_epochs=8, **_DIGITS),
-    "paper": replace(Config(), seeds=5, cloning_epochs=(0, 1, 3, 10, 30, 100)),
+    "smoke": _DIGITS.but(seeds=1, hidden=(32,), **_SHORT),
+    "default": _DIGITS,
+    "paper": Settings.of(Protocol, Rates, seeds=5, cloning_epochs=(0, 1, 3, 10, 30, 100)),
 }
 
 
-def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
-    """`accuracy/EPOCHS` and `mismatch/EPOCHS` by epochs of cloning, `accuracy/shared`, and every step's losses."""
-    start = begin(config, net, seed, data)
-    images = start.images if config.cloning_inputs == "noise" else data.train_x
-    imitate = losses.on_logits(losses.kl_divergence, net.all_logits)
-    fresh = config.sampler(data.train_x)(stream(start.key, "cloning/test"), FRESH, net.features)
-    found: dict[str, jax.Array] = {"teacher": training.accuracy(net, start.teacher.params, data.test_x, data.test_y)}
-    clones, clone = {"shared": start.reference}, start.other
-    for before, after in pairwise((0, *config.cloning_epochs)):
-        if after > before:
-            order = training.schedule(
-                stream(start.key, f"cloning/shuffle/{after}"),
-                len(images),
-                batch_size=config.batch_size,
-                epochs=after - before,
-            )
-            cloned = training.distil(
-                net, start.reference, {"clone": (clone, imitate)}, images, config.make_optimizer(), order
-            )
+def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[str, Any]:
+    """The student of one seed, distilled after every length of cloning."""
+    start, net = begin(protocol, rates, data, seed), protocol.make_network(rates, data)
+    images = start.images if protocol.cloning_inputs == "noise" else data.train_x
+    behave = losses.on_logits(losses.kl_divergence, net.all_logits)
+    fresh = protocol.sampler(rates, data.train_x)(stream(start.key, "cloning/test"), FRESH, net.features)
+    clone, clones, mismatch, paths = start.other, {}, {}, [jnp.zeros(0)]
+    for before, after in pairwise((0, *protocol.cloning_epochs)):
+        if epochs := after - before:
+            key = stream(start.key, f"cloning/shuffle/{after}")
+            order = training.schedule(key, len(images), batch_size=protocol.batch_size, epochs=epochs)
+            optimizer = protocol.make_optimizer(rates)
+            cloned = training.distil(net, start.reference, {"clone": (clone, behave)}, images, optimizer, order)
             clone = cloned.params["clone"]
-            found[f"loss/clone_{after}"] = cloned.losses["clone"]
-        found[f"mismatch/{after}"] = jnp.mean(imitate(net.apply(clone, fresh), net.apply(start.reference, fresh)))
+            paths.append(cloned.losses["clone"])
+        mismatch[after] = jnp.mean(behave(net.apply(clone, fresh), net.apply(start.reference, fresh)))
         clones[str(after)] = clone
-    auxiliary = losses.on_logits(config.imitation_loss(), net.auxiliary)
-    students = training.distil(
-        net,
-        start.teacher.params,
-        {name: (params, auxiliary) for name, params in clones.items()},
-        start.images,
-        config.make_optimizer(),
-        start.batches,
-    )
-    for name, params in students.params.items():
-        found[f"accuracy/{name}"] = training.accuracy(net, params, data.test_x, data.test_y)
-    return found | {"loss/teacher": start.teacher.losses, **{f"loss/{k}": v for k, v in students.losses.items()}}
+    imitate = losses.on_logits(protocol.imitation_loss(rates), net.auxiliary)
+    students = {name: (params, imitate) for name, params in {"shared": start.reference, **clones}.items()}
+    found = distil_and_test(protocol, rates, data, start, students)
+    by_epochs = {name: {after: found[name][str(after)] for after in mismatch} for name in ("accuracy", "student_loss")}
+    return by_epochs | {
+        "mismatch": mismatch,
+        "shared_accuracy": found["accuracy"]["shared"],
+        "teacher_accuracy": found["accuracy"]["teacher"],
+        "teacher_loss": found["teacher_loss"],
+        "shared_loss": found["student_loss"]["shared"],
+        "clone_loss": jnp.concatenate(paths),
+    }
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Run every seed and return the record; arguments and errors as in `fig10.run`."""
-    recording, _, arrays = run_config(
-        "behavioural_cloning", run_seed, config, preset=preset, data_dir=data_dir, chunks=chunks
-    )
-    return recording.result({name: values for name, values in arrays.items() if not name.startswith("loss/")}, arrays)
+EXPERIMENT = Experiment(
+    name="behavioural_cloning",
+    summary="A student from another start is matched to the reference first: does transfer return?",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda settings: {"cloned": settings.protocol.cloning_epochs},
+    variables={
+        "accuracy": Variable(("cloned",), condition="accuracy/{cloned}"),
+        "shared_accuracy": Variable(condition="accuracy/shared"),
+        "mismatch": Variable(("cloned",), condition="mismatch/{cloned}"),
+        "teacher_accuracy": Variable(condition="teacher"),
+        "teacher_loss": Variable(inner=("teacher_step",), loss=True),
+        "clone_loss": Variable(inner=("clone_step",), loss=True),
+        "student_loss": Variable(("cloned",), ("step",), loss=True),
+        "shared_loss": Variable(inner=("step",), loss=True),
+    },
+)

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 import figures
-from experiments import EXPERIMENTS, tables
-from experiments import sweep as engine
+from experiments import EXPERIMENTS, experiment, tables
+from experiments import sweep as sweeps
 from experiments.expectations import judge
+from experiments.experiment import Context, Experiment, Settings
 from experiments.machine import Machine
 from experiments.registry import SUMMARIES, find
-from figures.drawing import ClaimError
 from sublim_theory import processes
 from sublim_theory.cli import MISSED, UsageError, parse
 from sublim_theory.protocols import lookup
-from sublim_theory.results import Result, run_folder
+from sublim_theory.record import Record, run_folder
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Run:
     data_dir: Path | None = None
     """Folder that holds mnist/ and fashion_mnist/; otherwise SUBLIM_THEORY_DATA, the cache, or a download."""
     out: Path = Path("out")
-    """Where to write: OUT/NAME-PRESET/ gets summary.json, arrays.npz, the figures and finished seeds to resume from."""
+    """Where to write: OUT/NAME-PRESET/ gets summary.json, the table, the figures and finished seeds to resume from."""
     machine: Machine = field(default_factory=Machine)
 
 
@@ -61,22 +60,36 @@ def reproduce(argv: list[str]) -> int:
     if name.startswith("-"):
         raise UsageError(f"the experiment comes first: sublim reproduce NAME [options]; NAME is one of: {names}")
     if name == "all":
-        parsed = {each: _parse(each, find(each), argv[1:]) for each in SUMMARIES}  # refuse before anything runs
+        parsed = {each: _parse(find(each), argv[1:]) for each in SUMMARIES}  # refuse before anything runs
         machine = next(iter(parsed.values()))[0].machine
-        return machine.run(lambda: max(_reproduce(each, *options) for each, options in parsed.items()))
-    run, config = _parse(name, find(name), argv[1:])
-    return run.machine.run(lambda: _reproduce(name, run, config))
+        return machine.run(lambda: max(_reproduce(find(each), *options) for each, options in parsed.items()))
+    chosen = find(name)
+    run, settings = _parse(chosen, argv[1:])
+    return run.machine.run(lambda: _reproduce(chosen, run, settings))
 
 
-def _reproduce(name: str, run: Run, config: Any) -> int:
-    experiment = find(name)
-    changed = _changed(config, experiment.PRESETS[run.preset])
-
-    def produce(chunks: Path) -> Result:
-        result: Result = experiment.run(config, preset=run.preset, data_dir=run.data_dir, chunks=chunks)
-        return result
-
-    return _record(name, run, changed, produce)
+def _reproduce(chosen: Experiment, run: Run, settings: Settings[Any, Any], changed: list[str] | None = None) -> int:
+    """Run, judge, save, draw and report; the exit status. Process 0 keeps the record, the others wait for it."""
+    changed = _changed(settings, chosen.presets[run.preset]) if changed is None else changed
+    path = run.out / "-".join([chosen.name, run.preset, *(changed if chosen.name not in SUMMARIES else ())])
+    context = Context(run.preset, run.data_dir, path / "chunks", run.machine.devices, run.machine.chunk_size)
+    with run_folder(path) if processes.index() == 0 else contextlib.nullcontext():
+        record = experiment.run(chosen, settings, context)
+        if processes.index() > 0:
+            processes.meet()
+            return 0
+        verdicts = [] if changed else judge(chosen.name, run.preset, record.conditions)
+        record = dataclasses.replace(record, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
+        record.save(path)
+        try:
+            pictures, refusal = figures.save(record, path), None
+        except figures.ClaimError as error:
+            pictures, refusal = [], error
+        _report(record, changed, [path / "summary.json", *pictures])
+    processes.meet()
+    if refusal is not None:
+        print(f"sublim: {refusal}", file=sys.stderr)
+    return 0 if refusal is None and all(verdict.holds for verdict in verdicts) else MISSED
 
 
 def sweep(argv: list[str]) -> int:
@@ -105,46 +118,18 @@ def sweep(argv: list[str]) -> int:
         given, others = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise UsageError(f"{error}; usage: {usage}") from error
-    experiment = find(name)
-    run, config = _parse(name, experiment, others)
-    vary = engine.parse_vary(type(config), given.vary)
+    inner = find(name)
+    run, settings = _parse(inner, others)
+    vary = sweeps.parse_vary(settings, given.vary)
+    summary = f"{inner.summary}: over {' and '.join(vary)}"
+    chosen = sweeps.over(inner, lambda _: vary, name=f"sweep_{name}", summary=summary)
     try:
-        engine.points(config, vary)
+        experiment.points(chosen, settings, run.preset)
     except UsageError:
         raise
     except ValueError as error:
         raise UsageError(f"--vary: {error}") from error
-    title = f"sweep_{name}"
-    folder = f"{title}-{run.preset}-{'-'.join(vary)}"
-
-    def produce(chunks: Path) -> Result:
-        return engine.run(experiment, title, config, vary, preset=run.preset, data_dir=run.data_dir, chunks=chunks)
-
-    return run.machine.run(lambda: _record(title, run, list(vary), produce, folder))
-
-
-def _record(
-    name: str, run: Run, changed: list[str], produce: Callable[[Path], Result], folder: str | None = None
-) -> int:
-    """Run, judge, save, draw and report; the exit status. Process 0 keeps the record, the others wait for it."""
-    path = run.out / (folder or f"{name}-{run.preset}")
-    with run_folder(path) if processes.index() == 0 else contextlib.nullcontext():
-        result = produce(path / "chunks")
-        if processes.index() > 0:
-            processes.meet()
-            return 0
-        verdicts = [] if changed else judge(name, run.preset, result.conditions)
-        result = dataclasses.replace(result, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
-        result.save(path)
-        try:
-            pictures, refusal = figures.save(result, path), None
-        except ClaimError as error:
-            pictures, refusal = [], error
-        _report(result, changed, [path / "summary.json", *pictures])
-    processes.meet()
-    if refusal is not None:
-        print(f"sublim: {refusal}", file=sys.stderr)
-    return 0 if refusal is None and all(verdict.holds for verdict in verdicts) else MISSED
+    return run.machine.run(lambda: _reproduce(chosen, run, settings, list(vary)))
 
 
 def list_experiments(argv: list[str]) -> int:
@@ -156,7 +141,7 @@ def list_experiments(argv: list[str]) -> int:
     parse(_Nothing, argv, prog="sublim list")
     table = Table("experiment", "what it shows", "presets")
     for name, summary in SUMMARIES.items():
-        table.add_row(name, summary, ", ".join(find(name).PRESETS))
+        table.add_row(name, summary, ", ".join(find(name).presets))
     Console().print(table)
     return 0
 
@@ -166,60 +151,62 @@ class _Nothing:
     """List the experiments with their presets."""
 
 
-def _parse(name: str, module: Any, argv: list[str]) -> tuple[Run, Any]:
-    """The run and the experiment's config, which starts from the preset and takes every option given."""
+def _parse(chosen: Experiment, argv: list[str]) -> tuple[Run, Settings[Any, Any]]:
+    """The run and the experiment's settings, which start from the preset and take every option given."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--preset", default=Run.preset)
     try:
         preset = first.parse_known_args(argv)[0].preset
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from error
-    start = lookup("preset", preset, module.PRESETS)
+    start = lookup("preset", preset, chosen.presets)
+    kind: Any = Settings[type(start.protocol), type(start.rates)]  # type: ignore[misc]
 
     @dataclass(frozen=True)
     class Options:
         run: Run
-        config: module.Config
+        settings: kind
 
     options = parse(
         Options,
         argv,
-        prog=f"sublim reproduce {name}",
-        description=f"{SUMMARIES[name]}. Defaults shown are those of the preset {preset!r}.",
+        prog=f"sublim reproduce {chosen.name}",
+        description=f"{chosen.summary}. Defaults shown are those of the preset {preset!r}.",
         default=Options(Run(preset=preset), start),
     )
-    return options.run, options.config
+    return options.run, options.settings
 
 
-def _changed(config: Any, preset: Any) -> list[str]:
-    """Options that differ from the preset and change what to expect; the number of seeds does not."""
-    fields = (field.name for field in dataclasses.fields(config) if field.name not in ("seeds", "first_seed"))
-    return [name for name in fields if getattr(config, name) != getattr(preset, name)]
+def _changed(settings: Settings[Any, Any], preset: Settings[Any, Any]) -> list[str]:
+    """Settings that differ from the preset and change what to expect; the number of seeds does not."""
+    usual = preset.flat()
+    found = settings.flat().items()
+    return [name for name, value in found if value != usual[name] and name not in ("seeds", "first_seed")]
 
 
-def _report(result: Result, changed: list[str], files: list[Path]) -> None:
+def _report(record: Record, changed: list[str], files: list[Path]) -> None:
     """Print the table expected / produced / verdict, and where the files are."""
     console = Console()
-    seeds = len(result.provenance["seeds"])
-    title = f"{result.experiment}, preset {result.preset}, {seeds} seed{'s' * (seeds > 1)}"
+    seeds = len(record.provenance["seeds"])
+    title = f"{record.experiment}, preset {record.preset}, {seeds} seed{'s' * (seeds > 1)}"
     table = Table(title=title)
     table.add_column("condition", overflow="fold")
-    judged = bool(result.expectations)
+    judged = bool(record.expectations)
     for heading in ("expected", "band for this run", "produced", "verdict") if judged else ("produced",):
         table.add_column(heading)
     verdicts = {None: "", True: "[green]holds[/]", False: "[bold red]missed[/]"}
-    for row in tables.rows(result):
+    for row in tables.rows(record):
         words = (row.expected, row.band, row.produced, verdicts[row.holds]) if judged else (row.produced,)
         table.add_row(row.condition, *words)
     console.print(table)
     if changed:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         console.print(f"No verdict: {options} differ from the preset, and expected values belong to the preset.")
-    for source in dict.fromkeys(row["source"] for row in result.expectations):
+    for source in dict.fromkeys(row["source"] for row in record.expectations):
         console.print(f"Expected: {source}.", soft_wrap=True)
-    timing = result.provenance
+    timing = record.provenance
     console.print(
-        f"{result.wall_seconds:.1f} s in all: {timing['compile_seconds']:.1f} s to compile, "
+        f"{record.wall_seconds:.1f} s in all: {timing['compile_seconds']:.1f} s to compile, "
         f"{timing['run_seconds']:.1f} s to run; {timing['resumed_seeds']} seeds taken from an earlier run."
     )
     for path in files:

@@ -2,36 +2,27 @@
 
 A *reference* network is drawn, and a *teacher* is a copy of it trained on labelled images through its class logits.
 Students imitate the teacher on noise (arXiv 2507.14805, section 6.2).
-
-Settings that change no shape and no operation are `NUMBERS`: a program takes them as arguments, so that a sweep over
-one of them compiles once.
 """
 
-import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import tyro
 from numpy.typing import ArrayLike
 from optax import GradientTransformation
 
-from experiments.recording import Recording, Settings
-from sublim_theory import losses, models, noise, training
+from experiments.experiment import Variable, require_counts
+from sublim_theory import losses, networks, noise, training
 from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.data import Dataset
-from sublim_theory.ensemble import Arrays, seed_key, stream
+from sublim_theory.ensemble import seed_key, stream
+from sublim_theory.networks import Network
 from sublim_theory.noise import Sampler
 from sublim_theory.optimizers import optimizer
 from sublim_theory.protocols import lookup
-
-NUMBERS = ("init_scale", "learning_rate", "weight_decay", "noise_scale", "temperature")
-"""Settings that a compiled program takes as arguments."""
-
-Config = TypeVar("Config", bound="Distillation")
 
 DIGITS: dict[str, Any] = {
     "dataset": "digits",
@@ -48,9 +39,30 @@ NARROW = DIGITS | {"hidden": (64, 64)}
 
 
 @dataclass(frozen=True)
-class Distillation(Settings):
-    """Settings of teachers and students; the defaults are the published protocol on MNIST."""
+class Rates:
+    """Settings that change no shape and no operation: a program takes them as arguments, and they may be traced."""
 
+    init_scale: float = 1.0
+    """Factor on every initial weight."""
+    learning_rate: float = 3e-4
+    """Step size of teacher and students."""
+    weight_decay: float = 0.0
+    """For adamw, decoupled, and for adam_l2, coupled."""
+    noise_scale: float = 1.0
+    """Factor on every pixel: half-width of uniform, standard deviation of gaussian pixels."""
+    temperature: float | None = None
+    """Softmax temperature of kl and cross_entropy; 1 unless given."""
+
+
+jax.tree_util.register_dataclass(Rates, [field.name for field in fields(Rates)], [])
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The protocol of teachers and students; the defaults are the published one on MNIST."""
+
+    network: str = "mlp"
+    """Kind of network: mlp, or cnn, with two 3 x 3 convolutions of stride 2 below the hidden layers."""
     hidden: tuple[int, ...] = (256, 256)
     """Width of each hidden layer."""
     auxiliary: int = 3
@@ -61,18 +73,12 @@ class Distillation(Settings):
     """Whether layers have biases."""
     init: str = "paper"
     """Initialisation: paper (N(0, 1/fan_in)), he or torch."""
-    init_scale: float = 1.0
-    """Factor on every initial weight."""
     classes: int | None = None
     """Only images of the first so many classes; all unless given."""
     optimizer: str = "adam"
     """Of teacher and students: adam, adamw, adam_l2 (decay that Adam rescales, a trap) or sgd."""
-    learning_rate: float = 3e-4
-    """Step size of teacher and students."""
     momentum: float = 0.0
     """For sgd."""
-    weight_decay: float = 0.0
-    """For adamw, decoupled, and for adam_l2, coupled."""
     batch_size: int = 1024
     """Examples an update, of teacher and students."""
     teacher_epochs: int = 5
@@ -82,74 +88,88 @@ class Distillation(Settings):
     noise: str = "uniform"
     """Distribution of the students' inputs: uniform, gaussian, bernoulli, blurred, perlin or subspace; or made from the
     training images: images, spectrum or mixture."""
-    noise_scale: float = 1.0
-    """Factor on every pixel: half-width of uniform, standard deviation of gaussian pixels."""
     noise_images: int = 60_000
     """Size of each seed's fixed noise set."""
     loss: str = "kl"
     """What students minimise: kl, cross_entropy, squared_error or huber."""
-    temperature: float | None = None
-    """Softmax temperature of kl and cross_entropy; 1 unless given."""
     matmul_precision: Annotated[str, tyro.conf.arg(aliases=["--precision"])] = "highest"
     """Of every matrix product, for hardware that offers a choice: highest or default."""
 
-    def __post_init__(self) -> None:
-        """Check every setting now, before any data is read or anything is compiled.
+    def check(self, rates: Rates) -> None:
+        """Check every setting, before any data is read or anything is compiled.
 
         Raises:
             ValueError: naming the setting, its value and what it may be.
         """
-        self.require_counts("batch_size", "teacher_epochs", "student_epochs", "noise_images", "auxiliary")
+        require_counts(self, "batch_size", "teacher_epochs", "student_epochs", "noise_images", "auxiliary")
         lookup("matmul precision", self.matmul_precision, dict.fromkeys(("highest", "default")))
-        self.network(features=1)
-        self.make_optimizer()
-        self.imitation_loss()
-        noise.check(self.noise, self.noise_scale)
+        self._network(rates, networks.ANY_SHAPE, 10)
+        self.make_optimizer(rates)
+        self.imitation_loss(rates)
+        noise.check(self.noise, rates.noise_scale)
         if self.classes is not None and self.classes < 2:
             raise ValueError(f"classes must be at least 2, got {self.classes}")
 
-    def network(self, features: int, classes: int = 10, *, hidden: tuple[int, ...] | None = None) -> models.Network:
-        """The network of reference, teacher and students, or the same with other hidden layers."""
-        return models.mlp(
-            features,
-            self.hidden if hidden is None else hidden,
-            classes,
-            self.auxiliary,
-            self.activation,
-            bias=self.bias,
-            init=self.init,
-            init_scale=self.init_scale,
+    def select(self, dataset: Dataset) -> "Split":
+        """What a program sees of a data set: all of it."""
+        return Split(
+            dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y, dataset.classes, dataset.image_shape
         )
 
-    def make_optimizer(self) -> GradientTransformation:
+    def make_network(
+        self, rates: Rates, data: "Split", *, kind: str | None = None, hidden: tuple[int, ...] | None = None
+    ) -> Network:
+        """The network of reference, teacher and students, or one of another kind or with other hidden layers."""
+        return self._network(rates, data.image_shape or (data.train_x.shape[1], 1), data.classes, kind, hidden)
+
+    def layers(self, part: str = "all") -> tuple[str, ...]:
+        """Names of the layers of a part, as `Network.layers` has them. Raises `ValueError` if there are none."""
+        return self._network(Rates(), networks.ANY_SHAPE, 10).layers(part)
+
+    def _network(
+        self,
+        rates: Rates,
+        image_shape: tuple[int, int],
+        classes: int,
+        kind: str | None = None,
+        hidden: tuple[int, ...] | None = None,
+    ) -> Network:
+        build = lookup("network", self.network if kind is None else kind, networks.NETWORKS)
+        same = {name: getattr(self, name) for name in ("auxiliary", "activation", "bias", "init")}
+        widths = self.hidden if hidden is None else hidden
+        return build(image_shape, hidden=widths, classes=classes, init_scale=rates.init_scale, **same)
+
+    def make_optimizer(self, rates: Rates) -> GradientTransformation:
         """A fresh optimiser, the same for teacher and students."""
-        return optimizer(self.optimizer, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
+        return optimizer(self.optimizer, rates.learning_rate, momentum=self.momentum, weight_decay=rates.weight_decay)
 
-    def imitation_loss(self) -> PerExampleLoss:
+    def imitation_loss(self, rates: Rates) -> PerExampleLoss:
         """The students' loss, before it is restricted to some logits."""
-        return losses.imitation(self.loss, temperature=self.temperature)
+        return losses.imitation(self.loss, temperature=rates.temperature)
 
-    def sampler(self, images: ArrayLike | jax.Array | None = None) -> Sampler:
+    def sampler(self, rates: Rates, images: ArrayLike | jax.Array | None = None) -> Sampler:
         """The distribution of the students' inputs, for some settings made from images [count, features].
 
         Raises:
             ValueError: if images are needed and not given.
         """
-        return noise.sampler(self.noise, self.noise_scale, images)
-
-    def numbers(self) -> dict[str, float]:
-        """The `NUMBERS` of this config, but for those that it leaves out."""
-        return {name: float(getattr(self, name)) for name in NUMBERS if getattr(self, name) is not None}
-
-    def with_numbers(self: Config, numbers: Mapping[str, Any]) -> Config:
-        """The same settings with other `NUMBERS`, which may be traced and are not checked."""
-        changed = copy.copy(self)
-        for name, value in numbers.items():
-            object.__setattr__(changed, name, value)
-        return changed
+        return noise.sampler(self.noise, rates.noise_scale, images)
 
 
-class Split(NamedTuple):
+LOSSES = {
+    "teacher_loss": Variable(inner=("teacher_step",), loss=True),
+    "student_loss": Variable(("student",), ("step",), loss=True),
+}
+"""The variables of the training runs: mean loss of every update's batch."""
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["train_x", "train_y", "test_x", "test_y"],
+    meta_fields=["classes", "image_shape"],
+)
+@dataclass(frozen=True)
+class Split:
     """The arrays of a data set, as a program takes them.
 
     Attributes:
@@ -157,42 +177,16 @@ class Split(NamedTuple):
         train_y: [training images], integer.
         test_x: [test images, features] float32.
         test_y: [test images], integer.
+        classes: number of classes; static.
+        image_shape: height and width of an image; static. One column of all pixels unless given.
     """
 
-    train_x: jax.Array
-    train_y: jax.Array
-    test_x: jax.Array
-    test_y: jax.Array
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> Self:
-        """Those of a data set."""
-        return cls(*(getattr(dataset, name) for name in cls._fields))
-
-
-@dataclass(frozen=True)
-class SeedProgram:
-    """`run_seed(config, net, seed, data)` with `NUMBERS` as an argument: `program(seed, numbers, data)`.
-
-    Make it with `of`. Two of them are equal, and compiled once, if their configs differ in `NUMBERS` and seeds alone.
-    """
-
-    run_seed: Callable[..., Mapping[str, jax.Array]]
-    config: "Distillation"
-    features: int
+    train_x: Any
+    train_y: Any
+    test_x: Any
+    test_y: Any
     classes: int
-
-    @classmethod
-    def of(cls, run_seed: Callable[..., Mapping[str, jax.Array]], config: "Distillation", dataset: Dataset) -> Self:
-        """The program of a config on a data set."""
-        static = replace(config, seeds=1, first_seed=0, dataset="digits")
-        static = static.with_numbers(dict.fromkeys(config.numbers(), 0.0))
-        return cls(run_seed, static, dataset.features, dataset.classes)
-
-    def __call__(self, seed: jax.Array, numbers: Mapping[str, jax.Array], data: Split) -> Mapping[str, jax.Array]:
-        """What `run_seed` returns."""
-        config = self.config.with_numbers(numbers)
-        return self.run_seed(config, config.network(self.features, self.classes), seed, data)
+    image_shape: tuple[int, int] | None = None
 
 
 class Start(NamedTuple):
@@ -228,75 +222,39 @@ def layers_of(params: Params, part: str) -> list[str]:
     return names
 
 
-def begin(config: Distillation, net: models.Network, seed: jax.Array, data: Split) -> Start:
-    """Draw a seed's reference and noise, and train its teacher."""
+def begin(protocol: Distillation, rates: Rates, data: Split, seed: Any, *, net: Network | None = None) -> Start:
+    """Draw a seed's reference and noise, and train its teacher; of another network than the protocol's if given."""
+    net = net or protocol.make_network(rates, data)
     key = seed_key(seed)
     reference = net.init(stream(key, "init"))
     other = net.init(stream(seed_key(seed + 1), "init"))
-    plan = partial(training.schedule, batch_size=config.batch_size)
-    teacher_batches = plan(stream(key, "teacher/shuffle"), len(data.train_x), epochs=config.teacher_epochs)
+    plan = partial(training.schedule, batch_size=protocol.batch_size)
+    teacher_batches = plan(stream(key, "teacher/shuffle"), len(data.train_x), epochs=protocol.teacher_epochs)
     teacher = training.train_teacher(
-        net, reference, data.train_x, data.train_y, config.make_optimizer(), teacher_batches
+        net, reference, data.train_x, data.train_y, protocol.make_optimizer(rates), teacher_batches
     )
-    images = config.sampler(data.train_x)(stream(key, "noise"), config.noise_images, net.features)
-    batches = plan(stream(key, "student/shuffle"), config.noise_images, epochs=config.student_epochs)
+    images = protocol.sampler(rates, data.train_x)(stream(key, "noise"), protocol.noise_images, net.features)
+    batches = plan(stream(key, "student/shuffle"), protocol.noise_images, epochs=protocol.student_epochs)
     return Start(key, reference, other, teacher, images, batches)
 
 
 def distil_and_test(
-    config: Distillation,
-    net: models.Network,
+    protocol: Distillation,
+    rates: Rates,
+    data: Split,
     start: Start,
     students: Mapping[str, training.Student | tuple[Params, PerExampleLoss]],
-    data: Split,
-) -> dict[str, jax.Array]:
-    """Distil a seed's teacher into students; test accuracy by network, `loss/NAME` [steps] by training run."""
-    fit = training.distil(net, start.teacher.params, students, start.images, config.make_optimizer(), start.batches)
+    *,
+    net: Network | None = None,
+) -> dict[str, Any]:
+    """Distil a seed's teacher into students; `accuracy` on the test images by network, and the `LOSSES`."""
+    net = net or protocol.make_network(rates, data)
+    optimizer = protocol.make_optimizer(rates)
+    fit = training.distil(net, start.teacher.params, students, start.images, optimizer, start.batches)
     nets = {name: training.Student(*student).net or net for name, student in students.items()}
     trained = {"reference": start.reference, "teacher": start.teacher.params, **fit.params}
-    found = {name: training.accuracy(nets.get(name, net), p, data.test_x, data.test_y) for name, p in trained.items()}
-    return found | {f"loss/{name}": each for name, each in {"teacher": start.teacher.losses, **fit.losses}.items()}
-
-
-def run_config(
-    experiment: str,
-    run_seed: Callable[..., Mapping[str, jax.Array]],
-    config: Distillation,
-    *,
-    preset: str,
-    data_dir: str | Path | None,
-    chunks: Path | None,
-) -> tuple[Recording, Dataset, Arrays]:
-    """Run every seed of a config: the recording, the data, and what `run_seed` returns, [seeds, ...] by name.
-
-    Arrays whose names begin with `loss/` must be finite.
-
-    Args:
-        experiment: its name.
-        run_seed: `run_seed(config, net, seed, data)`, arrays by name.
-        config: the settings.
-        preset: what to call the config in the record.
-        data_dir: folder that holds `mnist/` and `fashion_mnist/`; see `data.load`.
-        chunks: folder for finished seeds, so that an interrupted run goes on; none are kept unless given.
-
-    Raises:
-        DataError: if the data set cannot be had.
-        NonFiniteLossError: if a loss becomes NaN or infinite.
-    """
-    recording = Recording(
-        experiment,
-        config,
-        preset=preset,
-        data_dir=data_dir,
-        chunks=chunks,
-        matmul_precision=config.matmul_precision,
-    )
-    dataset = recording.dataset if config.classes is None else recording.dataset.of_classes(config.classes)
-
-    def check(arrays: Arrays, chunk: list[int]) -> None:
-        runs = {name.removeprefix("loss/"): arrays[name] for name in arrays if name.startswith("loss/")}
-        first = ["teacher"] if "teacher" in runs else []  # the others follow from it
-        training.require_finite({name: runs[name] for name in dict.fromkeys([*first, *runs])}, chunk, config)
-
-    program = SeedProgram.of(run_seed, config, dataset)
-    return recording, dataset, recording.run(program, config.numbers(), Split.of(dataset), check=check)
+    accuracy = {
+        name: training.accuracy(nets.get(name, net), params, data.test_x, data.test_y)
+        for name, params in trained.items()
+    }
+    return {"accuracy": accuracy, "teacher_loss": start.teacher.losses, "student_loss": fit.losses}

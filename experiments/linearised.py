@@ -13,18 +13,17 @@ full), and its accuracy is the student's at 256, where the student has learnt li
 the claim: the error of the theorem's own model grows with the width under Adam (.31 to .85) and in mini-batches (.41 to
 .71), and is .81 or more in full batches.
 
-Three models of the student on auxiliary logits, from the same start, on the same noise in the same order, under the
-same rule: `real`; `linearised`, on the real teacher's logits; `first_order`, linearised, on the labels f(theta0) +
-J (theta_T - theta0), so that the teacher's change is to first order too: the theorem's own model. Rules: `adam`, the
-config's optimiser; `sgd`, on the same batches; `full_batch`, gradient descent on some of the noise at once. The rate of
-the last two is inversely proportional to the width, for the kernel J J^T grows with it. The teacher is that of fig10.
+Three models of the student on auxiliary logits, on the same noise under the same rule: `real`; `linearised`, on the
+real teacher's logits; `first_order`, linearised, on the labels f(theta0) + J (theta_T - theta0), so that the teacher's
+change is to first order too: the theorem's own model. Rules: `adam`, the protocol's optimiser; `sgd`, on the same
+batches; `full_batch`, gradient descent on some of the noise at once. The rate of the last two is inversely proportional
+to the width, for the kernel J J^T grows with it.
 
-Conditions: test accuracy of `WIDTH/reference`, `WIDTH/teacher` and `WIDTH/RULE/MODEL`, the linear ones judged by their
-own, linear outputs; `placed/WIDTH/RULE/MODEL`, accuracy of the real network with the parameters that a model predicts;
-`agreement/WIDTH/RULE/MODEL`, share of test images to which a model gives the real student's class, beside that for
-the untrained `reference`, a student that has not moved; `displacement_error/...`, the distance from the real student's
-parameters over the distance these have moved, 1 for one that has not moved; `displacement_cosine/...` of the two
-displacements. Arrays also: `displacement_size/WIDTH/RULE/MODEL` over the norm of the reference; `loss/...`.
+By width, rule and model: `accuracy`, the linear models judged by their own, linear outputs; `placed`, that of the real
+network with the parameters that a model predicts; `agreement`, share of test images to which a model gives the real
+student's class, and `reference_agreement` of the untrained reference; `displacement_error`, the distance from the real
+student's parameters over the distance these have moved; `displacement_cosine` of the two displacements, and
+`displacement_size` over the norm of the reference.
 
 Literature: networks train like linear ones in the limit of width, at fixed function-space speed (Jacot et al., arXiv
 1806.07572; Lee et al., arXiv 1902.06720). Adam with a fixed rate is not in that limit: it moves every weight by about
@@ -33,15 +32,19 @@ the rate, however many there are.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.distillation import Distillation, Split, begin, run_config
-from sublim_theory import geometry, losses, models, optimizers, results, training
-from sublim_theory._types import Params
+from experiments.distillation import DIGITS, Distillation, Rates, Split, Start, begin
+from experiments.experiment import Experiment, Settings, Variable, require_counts
+from sublim_theory import geometry, losses, training
+from sublim_theory._types import Params, PerExampleLoss
+from sublim_theory.networks import Network
+from sublim_theory.optimizers import optimizer
 from sublim_theory.training import Schedule, Student
 
 RULES = ("adam", "sgd", "full_batch")
@@ -50,8 +53,8 @@ MODELS = ("real", *PREDICTIONS)
 
 
 @dataclass(frozen=True)
-class Config(Distillation):
-    """Settings of the widths, and of the rules beside the config's own optimiser."""
+class Protocol(Distillation):
+    """Settings of the widths, and of the rules beside the protocol's own optimiser."""
 
     auxiliary: int = 10
     """Auxiliary logits, the paper's m; more than its 3, for gradient descent learns slowly."""
@@ -64,121 +67,121 @@ class Config(Distillation):
     full_batch_steps: int = 600
     """Updates of full-batch gradient descent."""
 
-    def __post_init__(self) -> None:
-        """Check every setting, as those of every distillation are.
-
-        Raises:
-            ValueError: naming the setting, its value and what it may be.
-        """
-        super().__post_init__()
-        self.require_counts("full_batch_images", "full_batch_steps")
+    def check(self, rates: Rates) -> None:
+        """Check every setting, as those of every distillation are."""
+        super().check(rates)
+        require_counts(self, "full_batch_images", "full_batch_steps")
         if not self.widths or len(set(self.widths)) < len(self.widths) or min(self.widths) < 1:
             raise ValueError(f"widths must be at least one positive number, each once; got {self.widths}")
         if not self.hidden:
             raise ValueError("hidden must have at least one layer: a linear model is its own linearisation")
-        if self.full_batch_images > self.noise_images:
-            raise ValueError(
-                f"full_batch_images {self.full_batch_images} must not exceed noise_images {self.noise_images}"
-            )
+        if (count := self.full_batch_images) > self.noise_images:
+            raise ValueError(f"full_batch_images {count} must not exceed noise_images {self.noise_images}")
         if not 0 < self.sgd_learning_rate < float("inf"):
             raise ValueError(f"sgd_learning_rate must be positive and finite, got {self.sgd_learning_rate}")
 
-    def rules(self, width: int) -> dict[str, optax.GradientTransformation]:
-        """The optimisers of a width, by rule."""
-        descent = optimizers.optimizer("sgd", self.sgd_learning_rate / width)
-        return {"adam": self.make_optimizer(), "sgd": descent, "full_batch": descent}
 
-
-_DIGITS = Config(dataset="digits", seeds=5, learning_rate=1e-3, batch_size=64, teacher_epochs=20, student_epochs=8)
-_SHORT = replace(_DIGITS, full_batch_images=64, full_batch_steps=60, teacher_epochs=4, student_epochs=2)
+_DIGITS = Settings.of(Protocol, Rates, seeds=5, **DIGITS | {"batch_size": 64, "noise_images": 8192})
+_SHORT = _DIGITS.but(full_batch_images=64, full_batch_steps=60, teacher_epochs=4, student_epochs=2)
 PRESETS = {
-    "smoke": replace(_SHORT, seeds=2, hidden=(16,), widths=(8, 16), noise_images=1024),
-    "default": replace(_DIGITS, widths=(32, 64, 128, 256), noise_images=8192, full_batch_images=256),
-    "paper": Config(seeds=5),
+    "smoke": _SHORT.but(seeds=2, hidden=(16,), widths=(8, 16), noise_images=1024),
+    "default": _DIGITS.but(widths=(32, 64, 128, 256), full_batch_images=256),
+    "paper": Settings.of(Protocol, Rates, seeds=5),
 }
 
 
-def linearised(net: models.Network, reference: Params) -> models.Network:
-    """The first-order model of a network at `reference`, its `hidden` too: a network like any other, trained like one.
-
-    Its `init` is that of `net`.
-    """
-    return replace(
-        net, apply=geometry.linearize(net.apply, reference), hidden=geometry.linearize(net.hidden, reference)
-    )
+def linearised(net: Network, reference: Params) -> Network:
+    """The first-order model of a network at `reference`, its `hidden` too; its `init` is that of `net`."""
+    linear = partial(geometry.linearize, params=reference)
+    return replace(net, apply=linear(net.apply), hidden=linear(net.hidden))
 
 
-def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
-    """One seed: the conditions and sizes of the module's docstring, scalars, and `loss/RUN` [steps]."""
-    found: dict[str, jax.Array] = {}
-    every = jnp.arange(config.full_batch_images, dtype=jnp.int32)
-    shape = (config.full_batch_steps, config.full_batch_images)
+def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[str, Any]:
+    """The models of one seed, at every width and under every rule."""
+    every = jnp.arange(protocol.full_batch_images, dtype=jnp.int32)
+    shape = (protocol.full_batch_steps, protocol.full_batch_images)
     whole = Schedule(jnp.broadcast_to(every, shape), jnp.ones(shape, jnp.float32))
-    noise: tuple[jax.Array, Schedule] | None = None
-    for width in config.widths:
-        sized = config.network(net.features, net.classes.stop, hidden=(width,) * len(config.hidden))
-        start = begin(config, sized, seed, data)
-        images, batches = noise = noise or (start.images, start.batches)  # the same at every width: draw them once
-        found |= {f"loss/{width}/teacher": start.teacher.losses}
-        for name, params in {"reference": start.reference, "teacher": start.teacher.params}.items():
-            found[f"{width}/{name}"] = training.accuracy(sized, params, data.test_x, data.test_y)
-        for rule, optimizer in config.rules(width).items():
-            seen = (images[: len(every)], whole) if rule == "full_batch" else (images, batches)
-            fit = train(config, sized, start.reference, start.teacher.params, optimizer, *seen)
-            found |= {f"loss/{width}/{rule}/{model}": values for model, values in fit.losses.items()}
-            compared = compare(sized, start.reference, fit.params, data).items()
-            found |= {"/".join(filter(None, (what, f"{width}/{rule}", model))): v for (what, model), v in compared}
-    return found
+    depth = len(protocol.hidden)
+    nets = {width: protocol.make_network(rates, data, hidden=(width,) * depth) for width in protocol.widths}
+    starts = {width: begin(protocol, rates, data, seed, net=net) for width, net in nets.items()}
+    first, test = starts[protocol.widths[0]], (data.test_x, data.test_y)
+    images, batches = first.images, first.batches  # the same at every width: draw them once
+    found: dict[Any, dict[str, Any]] = {}
+    for width, net in nets.items():
+        start, reference, teacher = starts[width], starts[width].reference, starts[width].teacher
+        imitate = losses.on_logits(protocol.imitation_loss(rates), net.auxiliary)
+        descent = optimizer("sgd", protocol.sgd_learning_rate / width)
+        rules = {
+            "adam": (images, protocol.make_optimizer(rates), batches),
+            "sgd": (images, descent, batches),
+            "full_batch": (images[: len(every)], descent, whole),
+        }
+        fits = {rule: train(net, start, imitate, *rules[rule]) for rule in RULES}
+        untrained = {"reference": reference, "teacher": teacher.params}
+        found[width] = _inside_out({rule: compare(net, reference, fit.params, data) for rule, fit in fits.items()})
+        found[width]["network_accuracy"] = {k: training.accuracy(net, each, *test) for k, each in untrained.items()}
+        found[width] |= {"teacher_loss": teacher.losses} | {f"{rule}_loss": fits[rule].losses for rule in RULES}
+    return _inside_out(found)
 
 
-def train(
-    config: Config,
-    net: models.Network,
-    reference: Params,
-    teacher: Params,
-    optimizer: optax.GradientTransformation,
-    images: jax.Array,
-    batches: Schedule,
-) -> training.Fit:
-    """The three models of the student under one rule."""
-    linear = linearised(net, reference)
-    imitate = losses.on_logits(config.imitation_loss(), net.auxiliary)
+def _inside_out(found: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    """Quantities by place, from places by quantity."""
+    return {what: {place: each[what] for place, each in found.items()} for what in next(iter(found.values()))}
 
-    def student(own: models.Network, labels: int) -> Student:
-        return Student(reference, lambda logits, both: imitate(logits, jnp.split(both, 2, axis=-1)[labels]), net=own)
+
+def train(net: Network, start: Start, imitate: PerExampleLoss, *run: Any) -> training.Fit:
+    """The three models of the student, on images with an optimiser in batches."""
+    linear = linearised(net, start.reference)
+
+    def student(own: Network, labels: int) -> Student:
+        at = start.reference
+        return Student(at, lambda logits, both: imitate(logits, jnp.split(both, 2, axis=-1)[labels]), net=own)
 
     def teach(params: Params, x: jax.Array) -> jax.Array:
         return jnp.concatenate([net.apply(params, x), linear.apply(params, x)], axis=-1)
 
     students = {"real": student(net, 0), "linearised": student(linear, 0), "first_order": student(linear, 1)}
-    return training.distil(replace(net, apply=teach), teacher, students, images, optimizer, batches)
+    return training.distil(replace(net, apply=teach), start.teacher.params, students, *run)
 
 
-def compare(
-    net: models.Network, reference: Params, trained: Mapping[str, Params], data: Split
-) -> dict[tuple[str, str], jax.Array]:
-    """What the trained models do, and how near the predictions are to the real student, by quantity and model."""
-    linear = linearised(net, reference)
-    nets = dict.fromkeys(PREDICTIONS, linear) | {"real": net}
-    moved = {name: optax.tree.sub(params, reference) for name, params in trained.items()}
+def compare(net: Network, reference: Params, trained: Mapping[str, Params], data: Split) -> dict[str, Any]:
+    """What the trained models do, and how near the predictions are to the real student."""
+    nets = dict.fromkeys(PREDICTIONS, linearised(net, reference)) | {"real": net}
+    moved = {name: optax.tree.sub(trained[name], reference) for name in MODELS}
     real = jnp.argmax(net.class_logits(net.apply(trained["real"], data.test_x)), axis=-1)
-    found = {("", name): training.accuracy(nets[name], trained[name], data.test_x, data.test_y) for name in MODELS}
-    found["agreement", "reference"] = training.accuracy(net, reference, data.test_x, real)
-    for name in PREDICTIONS:
-        apart = optax.tree.sub(moved[name], moved["real"])
-        found["placed", name] = training.accuracy(net, trained[name], data.test_x, data.test_y)
-        found["agreement", name] = training.accuracy(linear, trained[name], data.test_x, real)
-        found["displacement_error", name] = geometry.norm(apart) / geometry.norm(moved["real"])
-        found["displacement_cosine", name] = geometry.cosine(moved[name], moved["real"])
-    sizes = {name: geometry.norm(moved[name]) / geometry.norm(reference) for name in MODELS}
-    return found | {("displacement_size", name): size for name, size in sizes.items()}
+    apart = {name: geometry.norm(optax.tree.sub(moved[name], moved["real"])) for name in PREDICTIONS}
+
+    def accuracy(own: Network, params: Params, labels: Any = data.test_y) -> jax.Array:
+        return training.accuracy(own, params, data.test_x, labels)
+
+    return {
+        "accuracy": {name: accuracy(nets[name], trained[name]) for name in MODELS},
+        "placed": {name: accuracy(net, trained[name]) for name in PREDICTIONS},
+        "agreement": {name: accuracy(nets[name], trained[name], real) for name in PREDICTIONS},
+        "reference_agreement": accuracy(net, reference, real),
+        "displacement_error": {name: apart[name] / geometry.norm(moved["real"]) for name in PREDICTIONS},
+        "displacement_cosine": {name: geometry.cosine(moved[name], moved["real"]) for name in PREDICTIONS},
+        "displacement_size": {name: geometry.norm(moved[name]) / geometry.norm(reference) for name in MODELS},
+    }
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Run every seed and return the record; arguments and errors as in `fig10.run`."""
-    recording, _, arrays = run_config("linearised", run_seed, config, preset=preset, data_dir=data_dir, chunks=chunks)
-    apart = ("loss/", "displacement_size/")
-    names = [name for width in config.widths for name in arrays if f"/{width}/" in f"/{name}"]
-    return recording.result({name: arrays[name] for name in names if not name.startswith(apart)}, arrays)
+_EACH = ("width", "rule", "model")
+EXPERIMENT = Experiment(
+    name="linearised",
+    summary="Over width, the student's path under the first-order (NTK) model, beside the real one: SGD and Adam",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda s: {"width": s.protocol.widths, "network": ("reference", "teacher"), "rule": RULES, "model": MODELS},
+    variables={
+        "network_accuracy": Variable(("width", "network"), condition="{width}/{network}"),
+        "accuracy": Variable(_EACH, condition="{width}/{rule}/{model}"),
+        "placed": Variable(_EACH, condition="placed/{width}/{rule}/{model}"),
+        "agreement": Variable(_EACH, condition="agreement/{width}/{rule}/{model}"),
+        "reference_agreement": Variable(("width", "rule"), condition="agreement/{width}/{rule}/reference"),
+        "displacement_error": Variable(_EACH, condition="displacement_error/{width}/{rule}/{model}"),
+        "displacement_cosine": Variable(_EACH, condition="displacement_cosine/{width}/{rule}/{model}"),
+        "displacement_size": Variable(_EACH),
+        "teacher_loss": Variable(("width",), ("teacher_step",), loss=True),
+        **{f"{rule}_loss": Variable(("width", "model"), (f"{rule}_step",), loss=True) for rule in RULES},
+    },
+)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.recording import Layout, laid_out
 from sublim_theory import devices, processes
 from sublim_theory.cli import FAILED, MISSED, UsageError, guard
 
@@ -64,7 +63,6 @@ class Machine:
                 devices.make_deterministic()
             if self.compilation_cache is not None:
                 stack.enter_context(devices.compilation_cache(self.compilation_cache))
-            stack.enter_context(laid_out(Layout(self.devices, self.chunk_size)))
             if self.distributed or all(given):
                 return self._run_among_processes(work)
             devices.local(self.devices)  # a wrong number is refused before anything is read

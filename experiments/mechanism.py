@@ -18,94 +18,102 @@ On MNIST (paper, 5 seeds) all of it holds, and more sharply: the untrained head 
 teacher's head the student's body at .62 and the cross-model student's at .12; displacement cosines .53 and .36 (.01 and
 -.03), CKA .90 against .63 for the untrained reference and .64 for the cross-model student; probes .87 to .94.
 
-Four networks: `reference`, `teacher`, `student_aux`, `cross_aux` (as in fig10). Conditions: `accuracy/NETWORK` with its
-own class head; `probe/NETWORK`, a ridge classifier on its last hidden layer; `cka/NETWORK/LAYER` with the teacher's
-layer on test images; `displacement_cosine/STUDENT/LAYER` and `displacement_size/STUDENT/LAYER` against the teacher's,
-hidden layers only (in the heads one of the two is exactly zero); `teacher_head/NETWORK`, its body with the teacher's
-class head; `own_head/NETWORK`, the teacher's body with its class head.
+By `network`, those of fig10: `accuracy` with its own class head; `probe`, of a ridge classifier on its last hidden
+layer; `teacher_head`, of its body with the teacher's class head; `own_head`, of the teacher's body with its class head;
+and by hidden `layer` `cka` with the teacher's on test images. By `student` and layer, `displacement_cosine` and
+`displacement_size` against the teacher's; not in the heads, where one of the two is exactly zero.
 """
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import optax
 
-from experiments.distillation import DIGITS, Distillation, Split, begin, run_config
-from sublim_theory import losses, models, results, training
+from experiments.distillation import DIGITS, LOSSES, Distillation, Rates, Split, begin
+from experiments.experiment import Experiment, Settings, Variable
+from sublim_theory import losses, training
+from sublim_theory._types import Params
 from sublim_theory.representations import displacements, linear_cka, probe_accuracy, with_head
 
 NETWORKS = ("reference", "teacher", "student_aux", "cross_aux")
 
 
 @dataclass(frozen=True)
-class Config(Distillation):
+class Protocol(Distillation):
     """Settings of the four networks and of the probe."""
 
     ridge: float = 1e-3
     """Strength of the probe's penalty, as a share of the mean variance of a unit."""
 
-    def __post_init__(self) -> None:
-        """Check every setting, as those of every distillation are.
-
-        Raises:
-            ValueError: naming the setting, its value and what it may be.
-        """
-        super().__post_init__()
+    def check(self, rates: Rates) -> None:
+        """Check every setting, as those of every distillation are."""
+        super().check(rates)
         if not 0 < self.ridge < float("inf"):
             raise ValueError(f"ridge must be positive and finite, got {self.ridge}")
         if not self.hidden:
             raise ValueError("hidden must name at least one layer: there is nothing to compare in a linear model")
 
 
-_DIGITS = Config(seeds=10, **DIGITS)
+_DIGITS = Settings.of(Protocol, Rates, seeds=10, **DIGITS)
 PRESETS = {
-    "smoke": replace(_DIGITS, seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192),
+    "smoke": _DIGITS.but(seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192),
     "default": _DIGITS,
-    "paper": Config(seeds=5),
+    "paper": Settings.of(Protocol, Rates, seeds=5),
 }
 
 
-def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
-    """One seed: the conditions of the module's docstring, scalars, and `loss/RUN` [steps]."""
-    start = begin(config, net, seed, data)
-    starts, teacher = {"student_aux": start.reference, "cross_aux": start.other}, start.teacher.params
-    imitate = losses.on_logits(config.imitation_loss(), net.auxiliary)
-    students = training.distil(
-        net,
-        teacher,
-        {name: (initial, imitate) for name, initial in starts.items()},
-        start.images,
-        config.make_optimizer(),
-        start.batches,
-    )
-    networks = {"reference": start.reference, "teacher": teacher, **students.params}
-    layers = {name: net.hidden(params, data.test_x) for name, params in networks.items()}
-    classes = net.classes.stop
-    found = {}
-    for name, params in networks.items():
-        found[f"accuracy/{name}"] = training.accuracy(net, params, data.test_x, data.test_y)
-        train_features = net.hidden(params, data.train_x)[-1]
-        found[f"probe/{name}"] = probe_accuracy(
-            train_features, data.train_y, layers[name][-1], data.test_y, classes, ridge=config.ridge
-        )
-        found[f"teacher_head/{name}"] = training.accuracy(net, with_head(params, teacher), data.test_x, data.test_y)
-        found[f"own_head/{name}"] = training.accuracy(net, with_head(teacher, params), data.test_x, data.test_y)
-        for i, (own, teachers) in enumerate(zip(layers[name], layers["teacher"], strict=True)):
-            found[f"cka/{name}/hidden_{i}"] = linear_cka(own, teachers)
-    moved = optax.tree.sub(teacher, start.reference)
-    for name, initial in starts.items():
-        found[f"loss/{name}"] = students.losses[name]
-        for layer, values in displacements(optax.tree.sub(students.params[name], initial), moved).items():
-            if layer.startswith("hidden"):
-                found[f"displacement_cosine/{name}/{layer}"] = values.cosine
-                found[f"displacement_size/{name}/{layer}"] = values.size
-    return found | {"loss/teacher": start.teacher.losses}
+def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[str, Any]:
+    """The four networks of one seed, compared."""
+    start, net = begin(protocol, rates, data, seed), protocol.make_network(rates, data)
+    reference, teacher = start.reference, start.teacher.params
+    imitate = losses.on_logits(protocol.imitation_loss(rates), net.auxiliary)
+    starts = {"student_aux": reference, "cross_aux": start.other}
+    students = {name: (initial, imitate) for name, initial in starts.items()}
+    fit = training.distil(net, teacher, students, start.images, protocol.make_optimizer(rates), start.batches)
+    networks, hidden = {"reference": reference, "teacher": teacher, **fit.params}, net.layers("body")
+    seen = {name: dict(zip(hidden, net.hidden(params, data.test_x), strict=True)) for name, params in networks.items()}
+    way, head = optax.tree.sub(teacher, reference), net.class_head
+    moved = {name: displacements(optax.tree.sub(fit.params[name], starts[name]), way) for name in starts}
+
+    def accuracy(params: Params) -> jax.Array:
+        return training.accuracy(net, params, data.test_x, data.test_y)
+
+    def probe(name: str) -> jax.Array:
+        known = net.hidden(networks[name], data.train_x)[-1], data.train_y
+        return probe_accuracy(*known, seen[name][hidden[-1]], data.test_y, data.classes, ridge=protocol.ridge)
+
+    return {
+        "accuracy": {name: accuracy(params) for name, params in networks.items()},
+        "probe": {name: probe(name) for name in networks},
+        "teacher_head": {name: accuracy(with_head(params, teacher, head)) for name, params in networks.items()},
+        "own_head": {name: accuracy(with_head(teacher, params, head)) for name, params in networks.items()},
+        "cka": {name: {k: linear_cka(own[k], seen["teacher"][k]) for k in hidden} for name, own in seen.items()},
+        "displacement_cosine": {name: {layer: each[layer].cosine for layer in hidden} for name, each in moved.items()},
+        "displacement_size": {name: {layer: each[layer].size for layer in hidden} for name, each in moved.items()},
+        "teacher_loss": start.teacher.losses,
+        "student_loss": fit.losses,
+    }
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Run every seed and return the record; arguments and errors as in `fig10.run`."""
-    recording, _, arrays = run_config("mechanism", run_seed, config, preset=preset, data_dir=data_dir, chunks=chunks)
-    return recording.result({name: values for name, values in arrays.items() if values.ndim == 1}, arrays)
+EXPERIMENT = Experiment(
+    name="mechanism",
+    summary="Why an untrained class head classifies: probes, CKA, displacements, exchanged heads",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda settings: {
+        "network": NETWORKS,
+        "student": NETWORKS[2:],
+        "layer": settings.protocol.layers("body"),
+    },
+    variables={
+        "accuracy": Variable(("network",), condition="accuracy/{network}"),
+        "probe": Variable(("network",), condition="probe/{network}"),
+        "teacher_head": Variable(("network",), condition="teacher_head/{network}"),
+        "own_head": Variable(("network",), condition="own_head/{network}"),
+        "cka": Variable(("network", "layer"), condition="cka/{network}/{layer}"),
+        "displacement_cosine": Variable(("student", "layer"), condition="displacement_cosine/{student}/{layer}"),
+        "displacement_size": Variable(("student", "layer"), condition="displacement_size/{student}/{layer}"),
+        **LOSSES,
+    },
+)

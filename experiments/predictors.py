@@ -22,11 +22,10 @@ Predictors (`PREDICTORS`), D being the displacement of the teacher and G at the 
   that layer and in all; `distillation_loss`, mean over the last epoch;
 * to compare with: the settings drawn, and `random`, a number that means nothing.
 
-Conditions: `accuracy/GROUP`, the student's test accuracy, one value a configuration; `within/PREDICTOR`, Spearman's
-rho with it in each group, one value a group, and `within_shared/`, `within_moved/` for the configurations without and
-with a distance. Arrays: `pooled/SUBSET/PREDICTOR`, rho over all groups together and the ends of its 95% interval, with
-SUBSET `all`, `shared` or `moved`; and everything they are made of, [groups, configurations]: `accuracy`, `teacher`,
-`seed` and `value/PREDICTOR`. A rho is left out where it has no meaning: d does not vary among the shared.
+Measured is the student's test `accuracy`, and by `predictor` its `value`, Spearman's rho with the accuracy in each
+group (`within`; `within_shared` and `within_moved` for the configurations without and with a distance), and rho over
+all groups together, with the ends of its 95% interval (`pooled`, by `subset`: `all`, `shared` or `moved`). A rho is
+left out where it has no meaning: d does not vary among the shared.
 
 Found (default, 250 configurations; in brackets others, `--first-seed 1000`): neither .95 nor .98 is reached. Pooled,
 the best are known after training only: displacement cosines .80 and .81 (.86, .87), CKA .80 (.83; in single groups .69
@@ -38,22 +37,23 @@ and within groups with a shared start .69 (.72).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import xarray as xr
 from scipy import stats
 
-from experiments.distillation import NARROW, Distillation, Split, Start, begin, run_config
-from experiments.init_distance import INPUTS, moved, sigma_star_relative
-from experiments.recording import total_times
-from sublim_theory import geometry, losses, models, results, theorem, training
+from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, Start, begin
+from experiments.experiment import Changes, Experiment, Settings, Variable, require_distinct
+from experiments.starts import INPUTS, moved, sigma_star_relative
+from sublim_theory import geometry, losses, theorem, training
 from sublim_theory._types import Params, PerExampleLoss
-from sublim_theory.ensemble import Arrays, seed_key, stream
+from sublim_theory.ensemble import seed_key, stream
+from sublim_theory.networks import Network
 from sublim_theory.protocols import lookup
 from sublim_theory.representations import displacements, linear_cka, probe_accuracy
 from sublim_theory.statistics import rank_correlation
@@ -62,21 +62,16 @@ STRIDE = 10_000
 """From the seeds of one group to those of the next."""
 
 BEFORE = (
-    "coefficient",
-    "transfer_ratio",
-    "alignment",
-    "coverage",
-    "coverage_optimizer",
-    "coverage_times_rate",
-    "sigma_star",
-    "mismatch",
+    *("coefficient", "transfer_ratio", "alignment", "coverage", "coverage_optimizer", "coverage_times_rate"),
+    *("sigma_star", "mismatch"),
 )
 AFTER = ("cka", "probe", "last_layer_cosine", "displacement_cosine", "distillation_loss")
 SETTINGS = ("learning_rate", "init_scale", "noise_scale", "distance")
 PREDICTORS = (*BEFORE, *AFTER, *SETTINGS, "random")
+WITHIN = {"all": "within", "shared": "within_shared", "moved": "within_moved"}
 
 
-def changes(hidden: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+def changes(hidden: tuple[int, ...]) -> dict[str, Changes]:
     """What every group changes, by its name, where the hidden layers of the others are these."""
     return {
         "base": {},
@@ -93,11 +88,9 @@ def changes(hidden: tuple[int, ...]) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Config(Distillation):
+class Protocol(Distillation):
     """Settings of all configurations, and the ranges of those that each draws."""
 
-    seeds: int = 10
-    """Configurations of each group."""
     groups: tuple[str, ...] = tuple(changes((1,)))
     """Which groups: base, auxiliary_10, auxiliary_50, half_width, one_layer_fewer, one_layer_more, tanh, squared_error,
     blurred_noise, gradient_descent."""
@@ -109,15 +102,17 @@ class Config(Distillation):
     """The same on the pixels of the noise."""
     distances: tuple[float, float] = (0.0, 1.0)
     """Smallest and largest distance of those students that start at one, uniform."""
+    offset: int = 0
+    """Added to every seed; set by the group."""
 
-    def __post_init__(self) -> None:
-        """Check every setting, as the settings of every distillation are."""
-        super().__post_init__()
+    def check(self, rates: Rates) -> None:
+        """Check every setting, as those of every distillation are."""
+        super().check(rates)
         if not self.hidden:
             raise ValueError("hidden must have at least one layer: there is nothing to compare in a linear model")
         for name in self.groups:
             lookup("group", name, changes(self.hidden))
-        self.require_distinct("groups")
+        require_distinct(self, "groups")
         for name in ("learning_rates", "init_scales", "noise_scales"):
             low, high = getattr(self, name)
             if not 0 < low < high < float("inf"):
@@ -126,52 +121,51 @@ class Config(Distillation):
         if not 0 <= low < high <= 1:
             raise ValueError(f"distances must be two numbers in [0, 1], the smaller first, got {self.distances}")
 
-    def by_group(self) -> dict[str, "Config"]:
-        """The settings of each group.
 
-        Raises:
-            ValueError: if there are too few seeds to rank, or too many; where a group's change does not fit.
-        """
-        if not 6 <= self.seeds <= STRIDE:  # three of either start; one seed is what a program is compiled for
-            raise ValueError(f"seeds must lie between 6 and {STRIDE} in each group, got {self.seeds}")
-        every = changes(self.hidden)
-        return {
-            name: replace(self, groups=(name,), first_seed=self.first_seed + STRIDE * [*every].index(name), **change)
-            for name, change in every.items()
-            if name in self.groups
-        }
+def vary(settings: Settings[Protocol, Rates], preset: str) -> dict[str, dict[Any, Changes]]:  # noqa: ARG001
+    """What every group changes.
+
+    Raises:
+        ValueError: if there are too few seeds to rank, or too many, or too large ones.
+    """
+    if not 6 <= settings.seeds <= STRIDE:  # three of either start; one seed is what a program is compiled for
+        raise ValueError(f"seeds must lie between 6 and {STRIDE} in each group, got {settings.seeds}")
+    every = list(changes(settings.protocol.hidden).items())
+    settings.but(first_seed=settings.first_seed + STRIDE * (len(every) - 1))  # refuses seeds that are too large
+    groups = {name: {"groups": (name,), "offset": STRIDE * i, **change} for i, (name, change) in enumerate(every)}
+    return {"group": {name: groups[name] for name in groups if name in settings.protocol.groups}}
 
 
-_DIGITS = Config(seeds=25, **NARROW | {"noise_images": 10_000})
+_DIGITS = Settings.of(Protocol, Rates, seeds=25, **NARROW | {"noise_images": 10_000})
 PRESETS = {
-    "smoke": replace(_DIGITS, seeds=6, hidden=(32,), noise_images=2048, groups=("base", "auxiliary_10")),
+    "smoke": _DIGITS.but(seeds=6, hidden=(32,), noise_images=2048, groups=("base", "auxiliary_10")),
     "default": _DIGITS,
-    "paper": Config(),
+    "paper": Settings.of(Protocol, Rates, seeds=10),
 }
 
 
-def draw(config: Config, seed: jax.Array) -> dict[str, Any]:
+def draw(protocol: Protocol, seed: Any) -> dict[str, Any]:
     """What the configuration of a seed draws: factors on three settings, and the distance, scalars."""
 
     def uniform(name: str, low: float, high: float) -> jax.Array:
         return jax.random.uniform(stream(seed_key(seed), f"predictors/{name}"), (), minval=low, maxval=high)
 
-    ranges = {
-        "learning_rate": config.learning_rates,
-        "init_scale": config.init_scales,
-        "noise_scale": config.noise_scales,
-    }
-    factors = {name: jnp.exp(uniform(name, *np.log(limits))) for name, limits in ranges.items()}
-    distance = jnp.where(seed % 2 == 0, 0.0, uniform("distance", *config.distances))
+    factors = {name: jnp.exp(uniform(name, *np.log(getattr(protocol, f"{name}s")))) for name in SETTINGS[:3]}
+    distance = jnp.where(seed % 2 == 0, 0.0, uniform("distance", *protocol.distances))
     return factors | {"distance": distance, "random": uniform("random", 0, 1)}
 
 
 def before_training(
-    config: Config, net: models.Network, start: Start, own: Params, drawn: Mapping[str, Any], loss: PerExampleLoss
+    net: Network,
+    start: Start,
+    own: Params,
+    drawn: Mapping[str, Any],
+    loss: PerExampleLoss,
+    optimizer: optax.GradientTransformation,
 ) -> dict[str, jax.Array]:
     """The predictors `BEFORE`, of a student that starts at `own`. float32 will do: no small difference is taken."""
     displacement = optax.tree.sub(start.teacher.params, start.reference)
-    images, optimizer = start.images[:INPUTS], config.make_optimizer()
+    images = start.images[:INPUTS]
     law = theorem.first_order(net.apply, loss, start.reference, displacement, images)
     update = theorem.imitation_update(net.apply, loss, own, start.teacher.params, images)
     step, _ = optimizer.update(optax.tree.scale(-1, update), optimizer.init(own), own)
@@ -189,11 +183,9 @@ def before_training(
     }
 
 
-def after_training(
-    net: models.Network, start: Start, own: Params, student: Params, data: Split
-) -> dict[str, jax.Array]:
+def after_training(net: Network, start: Start, own: Params, student: Params, data: Split) -> dict[str, jax.Array]:
     """The predictors `AFTER` but for the loss, of a student that went from `own` to `student`."""
-    last = max(name for name in own if name.startswith("hidden_"))
+    last = net.layers("body")[-1]
     displacement = optax.tree.sub(start.teacher.params, start.reference)
     went = optax.tree.sub(student, own)
     features = net.hidden(student, data.test_x)[-1]
@@ -206,74 +198,78 @@ def after_training(
     }
 
 
-def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
-    """One configuration: `accuracy`, `teacher`, the predictors by name, and `loss/RUN` [steps]."""
-    drawn = draw(config, seed)
-    settings = {name: drawn[name] * getattr(config, name) for name in ("learning_rate", "init_scale", "noise_scale")}
-    theirs = config.with_numbers(settings)
-    teachers = theirs.with_numbers({"learning_rate": config.learning_rate})
-    net = theirs.network(net.features, net.classes.stop)
-    start = begin(teachers, net, seed, data)
-    own = moved(start, "interpolated", "all", drawn["distance"])
-    loss = losses.on_logits(config.imitation_loss(), net.auxiliary)
-    fit = training.distil(
-        net, start.teacher.params, {"student": (own, loss)}, start.images, theirs.make_optimizer(), start.batches
-    )
+def prepare(
+    protocol: Protocol, rates: Rates, data: Split, seed: Any, drawn: Mapping[str, Any]
+) -> tuple[Start, Params, Rates]:
+    """What a seed has before its student, where the student starts, and the rates of its training."""
+    scaled = {name: drawn[name] * getattr(rates, name) for name in SETTINGS[:3]}
+    theirs = replace(rates, **scaled)
+    start = begin(protocol, replace(theirs, learning_rate=rates.learning_rate), data, seed)
+    return start, moved(start, "interpolated", "all", drawn["distance"]), theirs
+
+
+def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[str, Any]:
+    """One configuration: what it draws, its student, and the value of every predictor."""
+    seed = seed + protocol.offset
+    drawn = draw(protocol, seed)
+    start, own, theirs = prepare(protocol, rates, data, seed, drawn)
+    net, optimizer = protocol.make_network(theirs, data), protocol.make_optimizer(theirs)
+    loss = losses.on_logits(protocol.imitation_loss(theirs), net.auxiliary)
+    fit = training.distil(net, start.teacher.params, {"student": (own, loss)}, start.images, optimizer, start.batches)
     student, path = fit.params["student"], fit.losses["student"]
-    epoch = training.steps_per_epoch(config.noise_images, config.batch_size)
-    networks = {"accuracy": student, "teacher": start.teacher.params}
-    found = {name: training.accuracy(net, params, data.test_x, data.test_y) for name, params in networks.items()}
-    found |= before_training(theirs, net, start, own, drawn, loss)
-    found |= after_training(net, start, own, student, data) | {"distillation_loss": jnp.mean(path[-epoch:])}
-    return found | drawn | {"loss/teacher": start.teacher.losses, "loss/student": path}
+    epoch = training.steps_per_epoch(protocol.noise_images, protocol.batch_size)
+    values = before_training(net, start, own, drawn, loss, optimizer) | after_training(net, start, own, student, data)
+    return {
+        "accuracy": training.accuracy(net, student, data.test_x, data.test_y),
+        "teacher_accuracy": training.accuracy(net, start.teacher.params, data.test_x, data.test_y),
+        "value": values | drawn | {"distillation_loss": jnp.mean(path[-epoch:])},
+        "own_seed": seed,
+        "teacher_loss": start.teacher.losses,
+        "student_loss": path,
+    }
 
 
-def correlations(values: Arrays, accuracy: np.ndarray) -> tuple[Arrays, Arrays]:
-    """Spearman's rho of every predictor [groups, configurations] with the accuracy.
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's rho, NaN where x or y does not vary."""
+    return float(stats.spearmanr(x, y).statistic) if np.ptp(x) and np.ptp(y) else np.nan
+
+
+def correlations(value: xr.DataArray, accuracy: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Spearman's rho of every predictor [group, predictor, seed] with the accuracy [group, seed], NaN without meaning.
 
     Returns:
-        In each group, `within/PREDICTOR` [groups where it has a meaning], also `within_shared/` and `within_moved/`;
-        and over all groups together, `pooled/SUBSET/PREDICTOR` [rho, low, high].
+        `within`, `within_shared` and `within_moved`, by predictor and group, and `pooled`, by subset and predictor.
     """
-    shared = values["distance"] == 0
-    within, pooled = {}, {}
-    for subset, chosen in {"all": shared | True, "shared": shared, "moved": ~shared}.items():
-        for name, x in values.items():
-            by_group = [(x[g][rows], accuracy[g][rows]) for g, rows in enumerate(chosen)]
-            found = [float(stats.spearmanr(*pair).statistic) for pair in by_group if all(map(np.ptp, pair))]
-            if found:
-                within[f"within/{name}" if subset == "all" else f"within_{subset}/{name}"] = np.array(found)
-                row = rank_correlation(x[chosen], accuracy[chosen])
-                pooled[f"pooled/{subset}/{name}"] = np.array([row.rho, row.low, row.high])
-    return within, pooled
+    x, y = value.transpose("predictor", "group", "seed").values, accuracy.values
+    shared = value.sel(predictor="distance").values == 0
+    found, pooled = {}, []
+    for name, chosen in zip(WITHIN.values(), (np.full_like(shared, True), shared, ~shared), strict=True):
+        rho = [[spearman(each[g][rows], y[g][rows]) for g, rows in enumerate(chosen)] for each in x]
+        found[name] = xr.DataArray(rho, {"predictor": value["predictor"], "group": value["group"]})
+        known = [np.isfinite(row).any() for row in rho]
+        every = [rank_correlation(each[chosen], y[chosen]) if ok else None for each, ok in zip(x, known, strict=True)]
+        pooled.append([(each.rho, each.low, each.high) if each else (np.nan,) * 3 for each in every])
+    axes = {"subset": list(WITHIN), "predictor": value["predictor"].values, "end": ["rho", "low", "high"]}
+    return found | {"pooled": xr.DataArray(pooled, axes)}
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Run every configuration of every group and return the record; arguments and errors as in `fig10.run`."""
-    configs = config.by_group()
-    options: dict[str, Any] = {"data_dir": data_dir, "chunks": chunks}
-    runs = {
-        group: run_config("predictors", run_seed, each, preset=f"{preset} {group}", **options)
-        for group, each in configs.items()
-    }
-    every = [arrays for _, _, arrays in runs.values()]
-    values = {name: np.stack([arrays[name] for arrays in every]) for name in PREDICTORS}
-    accuracy, teacher = (np.stack([arrays[name] for arrays in every]) for name in ("accuracy", "teacher"))
-    seeds = np.array([recording.seeds for recording, _, _ in runs.values()])
-    within, pooled = correlations(values, accuracy)
-    # One record of many: the first group's, which has run from the start until now, with the times of all.
-    parts = [recording.result({}, {}).provenance for recording, _, _ in runs.values()]
-    first = next(iter(runs.values()))[0].result(
-        {f"accuracy/{group}": row for group, row in zip(runs, accuracy, strict=True)} | within,
-        {"accuracy": accuracy, "teacher": teacher, "seed": seeds}
-        | {f"value/{name}": array for name, array in values.items()}
-        | pooled,
-    )
-    return replace(
-        first,
-        preset=preset,
-        config=asdict(config) | {"groups": list(configs)},
-        provenance=first.provenance | total_times(parts),
-    )
+EXPERIMENT = Experiment(
+    name="predictors",
+    summary="What predicts transfer: one-step quantities and representations against accuracy, by rank",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda _: {"predictor": PREDICTORS},
+    variables={
+        "accuracy": Variable(condition="accuracy/{group}"),
+        **{name: Variable(("predictor",), condition=f"{name}/{{predictor}}", over="group") for name in WITHIN.values()},
+        "value": Variable(("predictor",)),
+        "teacher_accuracy": Variable(),
+        "own_seed": Variable(),
+        "pooled": Variable(("subset", "predictor"), ("end",)),
+        "teacher_loss": LOSSES["teacher_loss"],
+        "student_loss": Variable(inner=("step",), loss=True),
+    },
+    conclude=lambda _, table: correlations(table["value"], table["accuracy"]),
+    vary=vary,
+    point="",
+)

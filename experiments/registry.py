@@ -1,9 +1,9 @@
-"""Every experiment by name: the modules of this folder, and the sweeps."""
+"""Every experiment by name: those of the modules of this folder, and the sweeps."""
 
 import importlib
-from typing import Any
 
 from experiments import EXPERIMENTS
+from experiments.experiment import Experiment
 from experiments.sweeps import SWEEPS
 from sublim_theory.protocols import lookup
 
@@ -11,11 +11,19 @@ SUMMARIES = EXPERIMENTS | {name: each.summary for name, each in SWEEPS.items()}
 """Name -> the one line that `sublim list` shows."""
 
 
-def find(name: str) -> Any:
-    """What has the `Config`, the `PRESETS` and the `run` of an experiment: a module or a sweep.
+def find(name: str) -> Experiment:
+    """An experiment or a sweep.
 
     Raises:
         UnknownNameError: if there is none of that name.
     """
     lookup("experiment", name, SUMMARIES)
-    return SWEEPS[name] if name in SWEEPS else importlib.import_module(f"experiments.{name}")
+    if name in SWEEPS:
+        return SWEEPS[name]
+    experiment: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
+    return experiment
+
+
+def docstring(name: str) -> str:
+    """What an experiment claims and found, as its module has it; empty for a sweep of a table."""
+    return importlib.import_module(f"experiments.{name}").__doc__ or "" if name in EXPERIMENTS else ""

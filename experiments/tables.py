@@ -9,8 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.fig10 import CONDITIONS
-from sublim_theory.results import Result
+from experiments.fig10 import NETWORKS
+from sublim_theory.record import Record, load
 from sublim_theory.statistics import Summary
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ def filled(page: str, records: Path = RECORDS) -> str:
 
 def figure_10(records: Path) -> str:
     """Figure 10 as published, and ours."""
-    record = Result.load(records / "fig10-paper", arrays=False)
+    record = load(records / "fig10-paper")
     origin = record.provenance
     rows = {row["condition"]: row for row in record.expectations}
     lines = [
@@ -43,7 +43,7 @@ def figure_10(records: Path) -> str:
         "| condition | published (N = 100) | here | band for this run | verdict |",
         "|---|---|---|---|---|",
     ]
-    for name in CONDITIONS:
+    for name in NETWORKS:
         ours, row = record.conditions[name], rows[name]
         lines.append(
             f"| `{name}` | {row['expected']:.4f} ± {row['ci95']:.4f} | {ours.mean:.4f} ± {ours.ci95:.4f} "
@@ -61,7 +61,7 @@ def published(records: Path, experiment: str | None = None) -> str:
     for question in questions(experiment):
         lines.append(f"| **{question['text']}** ({question['source']}) | | | |")
         folder = records / question["record"]
-        record = Result.load(folder, arrays=False)
+        record = load(folder)
         where = f"../figures/{folder.name}" if experiment is None else f"#{record.preset}"
         lines += [_row(record, where, row) for row in question["rows"]]
     return "\n".join(lines) + "\n"
@@ -75,14 +75,14 @@ def questions(experiment: str | None = None) -> list[dict[str, Any]]:
     return [each for each in found if experiment in (None, each["record"].rpartition("-")[0])]
 
 
-def _row(record: Result, where: str, row: dict[str, Any]) -> str:
+def _row(record: Record, where: str, row: dict[str, Any]) -> str:
     ours = record.conditions[row["condition"]]
     interval = f" ± {ours.ci95:.3f}" if ours.ci95 is not None else ""
     here = f"[{ours.mean:.3f}{interval}]({where}), n = {ours.n}"
     return f"| {row['text']} | {row['reported']} | {here} | {verdict(record, row)} |"
 
 
-def conditions(record: Result) -> str:
+def conditions(record: Record) -> str:
     """Every condition of a record as a Markdown table, without the columns of expectations where there are none."""
     judged = bool(record.expectations)
     headings = ("condition", "expected", "band for this run", "produced", "verdict")
@@ -112,7 +112,7 @@ class Row(NamedTuple):
     holds: bool | None
 
 
-def rows(record: Result) -> list[Row]:
+def rows(record: Record) -> list[Row]:
     """Expected, produced and verdict of every condition."""
     expectations = {row["condition"]: row for row in record.expectations}
     found = []
@@ -146,7 +146,7 @@ def number(value: float) -> str:
     return "0.0" if value == 0 else f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
-def verdict(record: Result, row: dict[str, Any]) -> str:
+def verdict(record: Record, row: dict[str, Any]) -> str:
     """Whether a row of `published.toml` agrees with its record.
 
     `agrees` or `differs`: by the row's range, which the 95% interval of our mean must meet, or where it has none by the

@@ -4,41 +4,33 @@ Claim (Lemma 1 and eq. 2 of arXiv 2507.14805): `d_S . d_T = eps A + O(eps**2)`, 
 `|d_S - eps G d_T| = O(eps**2)`. The order 2 is exact on smooth networks. A ReLU network has it up to its first kink
 only; of it the sign and the limit are asserted. In float32 the labels of a small step drown in rounding, sign and all.
 
-Conditions by activation and loss, one value a seed: `order/...`, the slope of `log |d_S - eps G d_T|` over `log eps` on
-smooth networks; `positive/...`, the fraction of eps up to `SMALL` with `d_S . d_T > 0`; `limit/...`, by how much
-`d_S . d_T / (eps A)` differs from 1 at the smallest eps; `float32_wrong/...`, the fraction of eps up to `UNSEEN` at
-which the plain update in float32 is off by more than 10% of A.
+Conditions by activation and loss: `order`, the slope of `log |d_S - eps G d_T|` over `log eps` on smooth networks;
+`positive`, the fraction of eps up to 1e-3 with `d_S . d_T > 0`; `limit`, how far `d_S . d_T / (eps A)` is from 1 at
+the smallest; `float32_wrong`, the fraction up to 1e-9, far below rounding, at which float32 is off by over 10% of A.
 """
 
-import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import xarray as xr
 
-from experiments.recording import Recording
-from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
-from sublim_theory import geometry, losses, models, results, theorem
-from sublim_theory._types import Params, PerExampleLoss, TeacherLoss
+from experiments.experiment import Experiment, Nothing, Settings, Variable, require_counts, require_distinct
+from experiments.theory import Labelled, Theory, initial, noise_images, on_digits, teacher_loss, together
+from sublim_theory import geometry, losses, theorem
 from sublim_theory.theorem.verify import order_of_remainder
 
-SMALL = 1e-3
-"""What counts here as a sufficiently small eps."""
-UNSEEN = 1e-9
-"""An eps far below the rounding of float32, 6e-8: adding `eps d_T` to the parameters changes almost none of them."""
+PAIR, PRECISIONS = ("activation", "imitation"), ("float64", "float32")
+MEASURED, CONDITIONS = ("coefficient", "alignment", "remainder"), ("order", "positive", "limit", "float32_wrong")
 
 
 @dataclass(frozen=True)
-class Config(TheoryConfig):
+class Protocol(Theory):
     """Settings of the alignment against eps."""
 
-    seeds: int = 8
-    """Independent repetitions: initialisations, each with its noise."""
     activations: tuple[str, ...] = ("tanh", "gelu", "relu")
     """Networks: relu, tanh, gelu, sigmoid, identity."""
     losses: tuple[str, ...] = ("kl", "squared_error")
@@ -48,104 +40,80 @@ class Config(TheoryConfig):
     per_decade: int = 2
     """Sizes in each decade."""
 
-    def __post_init__(self) -> None:
-        """Check every setting, as the settings of every experiment on the theorem are."""
-        super().__post_init__()
-        self.require_counts("per_decade")
+    def check(self, rates: Nothing) -> None:
+        """Check every setting, as those of every experiment on the theorem are."""
+        super().check(rates)
+        require_counts(self, "per_decade")
+        require_distinct(self, "activations", "losses")
+        self.require_names(self.activations, self.losses)
         if self.decades < 9:
             raise ValueError(f"decades must be at least 9, to reach below the rounding of float32; got {self.decades}")
-        self.require_names(self.activations, self.losses)
 
-    @property
-    def epsilons(self) -> np.ndarray:
-        """Sizes of the teacher's step, ascending."""
-        return 10.0 ** np.linspace(-self.decades, 0, self.decades * self.per_decade + 1)
+    def axes(self) -> dict[str, Any]:
+        """Coordinates; those of `epsilon`, the sizes of the teacher's step, ascend."""
+        sizes = (10.0 ** np.linspace(-self.decades, 0, self.decades * self.per_decade + 1)).tolist()
+        return {"activation": self.activations, "imitation": self.losses, "precision": PRECISIONS, "epsilon": sizes}
 
 
+_FEW = on_digits(Protocol, hidden=(16,), images=128, noise_images=128, per_decade=1)
 PRESETS = {
-    "smoke": Config(
-        seeds=2, hidden=(16,), activations=("tanh", "relu"), losses=("kl",), images=128, noise_images=128, per_decade=1
-    ),
-    "default": Config(),
-    "paper": Config(seeds=3, dataset="mnist", hidden=(256, 256), images=1000, noise_images=1000, per_decade=1),
+    "smoke": _FEW.but(seeds=2, activations=("tanh", "relu"), losses=("kl",)),
+    "default": on_digits(Protocol, seeds=8),
+    "paper": _FEW.but(seeds=3, dataset="mnist", hidden=(256, 256), images=1000, noise_images=1000),
 }
 
 
-def run_seed(
-    config: Config, features: int, classes: int, seed: jax.Array, images: jax.Array, labels: jax.Array
-) -> dict[str, jax.Array]:
-    """`A/...`, and `alignment/...` and `remainder/...` [eps] by activation, loss and precision."""
-    found = {}
-    start = initial(config.network(features, classes, "relu"), seed)
-    inputs = noise_images(config, features, seed)
-    for activation in config.activations:
-        net = config.network(features, classes, activation)
-        single = config.network(features, classes, activation, dtype="float32")
-        trait = teacher_loss(net, images, labels)
-        d_teacher = theorem.teacher_update(trait, start)
-        for loss in config.losses:
-            imitate = losses.on_logits(losses.imitation(loss), net.auxiliary)
-            law = theorem.first_order(net.apply, imitate, start, d_teacher, inputs)
-            sizes = jnp.asarray(config.epsilons)
-            exact = theorem.student_steps(net.apply, imitate, trait, start, law, sizes, inputs)
-            found[f"A/{activation}/{loss}"] = law.coefficient
-            found[f"alignment/{activation}/{loss}/float64"] = exact.alignment
-            found[f"remainder/{activation}/{loss}/float64"] = exact.remainder
-            plain = _in_float32(single, imitate, teacher_loss(single, images, labels), start, law, sizes, inputs)
-            for quantity, values in plain.items():
-                found[f"{quantity}/{activation}/{loss}/float32"] = values
-    return found
-
-
-def _in_float32(
-    net: models.Network,
-    imitate: PerExampleLoss,
-    trait: TeacherLoss,
-    start: Params,
-    law: theorem.FirstOrder,
-    sizes: jax.Array,
-    inputs: jax.Array,
-) -> dict[str, jax.Array]:
-    """`alignment` and `remainder` [eps] of the plain updates in float32, against the law in float64."""
+def run_seed(protocol: Protocol, rates: Nothing, data: Labelled, seed: Any) -> dict[str, Any]:  # noqa: ARG001
+    """The coefficient A, and by precision and eps the alignment and the remainder."""
+    start, inputs = initial(protocol.make_network(data, "relu"), seed), noise_images(protocol, data, seed)
     params, x = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (start, inputs))
-    d_teacher = theorem.teacher_update(trait, params)
+    sizes = jnp.asarray(protocol.axes()["epsilon"])
 
-    def at(epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-        teacher = optax.tree.add_scale(params, epsilon.astype(jnp.float32), d_teacher)
-        update = theorem.imitation_update(net.apply, imitate, params, teacher, x)
-        step = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) / epsilon, update)
-        rest = geometry.norm(optax.tree.sub(step, law.product)) / geometry.norm(law.product)
-        return epsilon * optax.tree.vdot(step, law.direction), rest
+    def measure(activation: str, loss: str) -> tuple[jax.Array, ...]:
+        net, single = (protocol.make_network(data, activation, dtype=precision) for precision in PRECISIONS)
+        imitate, trait = losses.on_logits(losses.imitation(loss), net.auxiliary), teacher_loss(net, data)
+        law = theorem.first_order(net.apply, imitate, start, theorem.teacher_update(trait, start), inputs)
+        exact = theorem.student_steps(net.apply, imitate, trait, start, law, sizes, inputs)
+        d_teacher = theorem.teacher_update(teacher_loss(single, data), params)
 
-    alignment, remainder = jax.lax.map(at, sizes)
-    return {"alignment": alignment, "remainder": remainder}
+        def in_float32(epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:  # the plain update, against the law
+            teacher = optax.tree.add_scale(params, epsilon.astype(jnp.float32), d_teacher)
+            update = theorem.imitation_update(single.apply, imitate, params, teacher, x)
+            step = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) / epsilon, update)
+            rest = geometry.norm(optax.tree.sub(step, law.product)) / geometry.norm(law.product)
+            return epsilon * optax.tree.vdot(step, law.direction), rest
 
+        plain = jax.lax.map(in_float32, sizes)
+        return law.coefficient, jnp.stack([exact.alignment, plain[0]]), jnp.stack([exact.remainder, plain[1]])
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Run every seed and return the record; arguments and errors as in `fig10.run`."""
-    recording = Recording("theorem_alignment", config, preset=preset, data_dir=data_dir, chunks=chunks, dtype="float64")
-    features, classes = recording.dataset.features, recording.dataset.classes
-    arrays = recording.run(
-        partial(run_seed, config, features, classes), *config.labelled(recording), **config.chunking(features)
-    )
-    return recording.result(_conditions(config, arrays), arrays | {"epsilons": config.epsilons})
+    found = {name: {loss: measure(name, loss) for loss in protocol.losses} for name in protocol.activations}
+    return {q: {a: {loss: row[loss][i] for loss in row} for a, row in found.items()} for i, q in enumerate(MEASURED)}
 
 
-def _conditions(config: Config, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    found = {}
-    epsilons = config.epsilons
-    for activation, loss in itertools.product(config.activations, config.losses):
-        name = f"{activation}/{loss}"
-        per_epsilon = epsilons * arrays[f"A/{name}"][:, None]
-        ratio, single = (arrays[f"alignment/{name}/{precision}"] / per_epsilon for precision in ("float64", "float32"))
-        if activation != "relu":
-            remainders = arrays[f"remainder/{name}/float64"]
-            found[f"order/{name}"] = np.array(
-                [order_of_remainder(epsilons.tolist(), remainder) for remainder in remainders.tolist()], float
-            )
-        found[f"positive/{name}"] = (ratio[:, epsilons <= SMALL] > 0).mean(axis=1)
-        found[f"limit/{name}"] = np.abs(ratio[:, 0] - 1)
-        found[f"float32_wrong/{name}"] = (np.abs(single[:, epsilons <= UNSEEN] - 1) > 0.1).mean(axis=1)
-    return found
+def conclude(settings: Settings[Protocol, Nothing], table: xr.Dataset) -> dict[str, xr.DataArray]:  # noqa: ARG001
+    """Order, sign and limit in float64, and how often float32 is wrong."""
+    sizes, first_order = table["epsilon"].values.tolist(), table["epsilon"] * table["coefficient"]
+    exact, single = (table.sel(precision=precision, drop=True) for precision in PRECISIONS)
+    smooth = exact["remainder"].where(table["activation"] != "relu")
+    order = np.vectorize(lambda row: order_of_remainder(sizes, row.tolist()), otypes=[float], signature="(n)->()")
+    return {
+        "order": xr.apply_ufunc(order, smooth, input_core_dims=[["epsilon"]]),
+        "positive": (exact["alignment"] > 0).sel(epsilon=slice(1e-3)).mean("epsilon"),
+        "limit": abs(exact["alignment"] / first_order - 1).isel(epsilon=0, drop=True),
+        "float32_wrong": (abs(single["alignment"] / first_order - 1) > 0.1).sel(epsilon=slice(1e-9)).mean("epsilon"),
+    }
+
+
+EXPERIMENT = Experiment(
+    name="theorem_alignment",
+    summary="Over eps, the student's update is eps G d_T + O(eps^2) and aligned; float32 cannot see it",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda settings: settings.protocol.axes(),
+    variables={name: Variable(PAIR, condition=f"{name}/{{activation}}/{{imitation}}") for name in CONDITIONS}
+    | {"coefficient": Variable(PAIR)}
+    | {name: Variable((*PAIR, "precision"), ("epsilon",)) for name in MEASURED[1:]},
+    conclude=conclude,
+    dtype="float64",
+    together=together,
+)

@@ -9,88 +9,81 @@ will do. Two models:
 * `network`: the network with hidden layers, a student on the auxiliary logits. Its curvature is sampled along the step:
   an estimate, without proof between the points.
 
-Conditions by model, one value a seed: `falls/...`, the fraction of the alphas up to the guaranteed one that lower L_T;
-`slack/...`, the alpha up to which all that were tried lower it, over the guaranteed one; `guaranteed/...`, that one
-times eps.
+Conditions by model: `falls`, the fraction of the alphas up to the guaranteed one that lower L_T; `slack`, the alpha up
+to which all that were tried lower it, over the guaranteed one; `guaranteed`, that one times eps.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import xarray as xr
 
-from experiments.recording import Recording
-from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
-from sublim_theory import results, theorem
+from experiments.experiment import Experiment, Nothing, Settings, Variable
+from experiments.theory import Labelled, Theory, initial, noise_images, on_digits, teacher_loss
+from sublim_theory import theorem
 from sublim_theory._types import Params
 
-MODELS = ("network", "linear")
 RATIOS = np.geomspace(1e-3, 1e3, 121)
 """Learning rates of the student, in units of the guaranteed one."""
 
 
 @dataclass(frozen=True)
-class Config(TheoryConfig):
+class Protocol(Theory):
     """Settings of the change of the teacher's loss."""
 
-    seeds: int = 5
-    """Independent repetitions: initialisations, each with its noise."""
     activation: str = "tanh"
     """Of the network: tanh, gelu, sigmoid, relu or identity."""
     epsilon: float = 1e-3
     """Size of the teacher's step."""
 
-    def __post_init__(self) -> None:
-        """Check every setting, as the settings of every experiment on the theorem are."""
-        super().__post_init__()
+    def check(self, rates: Nothing) -> None:
+        """Check every setting, as those of every experiment on the theorem are."""
+        super().check(rates)
         self.require_names([self.activation], ["kl"])
         self.require_epsilon(self.epsilon)
 
 
 PRESETS = {
-    "smoke": Config(seeds=1, hidden=(16,), images=128, noise_images=128),
-    "default": Config(),
-    "paper": Config(seeds=2, dataset="mnist", hidden=(256, 256), images=500, noise_images=1000),
+    "smoke": on_digits(Protocol, seeds=1, hidden=(16,), images=128, noise_images=128),
+    "default": on_digits(Protocol, seeds=5),
+    "paper": on_digits(Protocol, seeds=2, dataset="mnist", hidden=(256, 256), images=500, noise_images=1000),
 }
 
 
-def run_seed(config: Config, classes: int, seed: int, images: Any, labels: Any) -> dict[str, Any]:
-    """By model: the `guaranteed` alpha, the `alignment`, the `loss` and its `change` [ratios]."""
-    found: dict[str, Any] = {}
-    features = images.shape[1]
-    inputs = noise_images(config, features, seed)
-    network = config.network(features, classes, config.activation)
-    linear = config.network(features, classes, config.activation, hidden=())
+def run_seed(protocol: Protocol, rates: Nothing, data: Labelled, seed: int) -> dict[str, Any]:  # noqa: ARG001
+    """By model: the guaranteed alpha, the alignment, the teacher's loss, and its change at every rate."""
+    inputs = noise_images(protocol, data, seed)
+    network = protocol.make_network(data, protocol.activation)
+    linear = protocol.make_network(data, protocol.activation, hidden=())
     cases = {
         "network": (network, network.auxiliary, None),
-        "linear": (linear, linear.all_logits, _curvature_of_cross_entropy(images)),
+        "linear": (linear, linear.all_logits, _curvature_of_cross_entropy(data.images)),
     }
+    measured = {}
     for name, (net, logits, smoothness) in cases.items():
-        trait = teacher_loss(net, images, labels)
-        instance = theorem.Instance(net.apply, initial(net, seed), trait, inputs, logits=logits)
-        measured = _measure(config, instance, smoothness)
-        found |= {f"{quantity}/{name}": value for quantity, value in measured.items()}
-    return found
+        instance = theorem.Instance(net.apply, initial(net, seed), teacher_loss(net, data), inputs, logits=logits)
+        measured[name] = _measure(protocol.epsilon, instance, smoothness)
+    return {name: {model: found[name] for model, found in measured.items()} for name in measured["linear"]}
 
 
-def _measure(config: Config, instance: theorem.Instance, smoothness: float | None) -> dict[str, Any]:
-    bound = theorem.guaranteed_alpha(instance, epsilon=config.epsilon, smoothness=smoothness)
+def _measure(epsilon: float, instance: theorem.Instance, smoothness: float | None) -> dict[str, Any]:
+    bound = theorem.guaranteed_alpha(instance, epsilon=epsilon, smoothness=smoothness)
     if bound.alpha is None:
         raise theorem.TheoremViolation(f"{bound}; take a smaller --epsilon")
     trait = instance.teacher_loss
 
     def changes(params: Params, d_teacher: Params, inputs: jax.Array, alphas: jax.Array) -> dict[str, jax.Array]:
-        update = theorem.student_update(instance.f, instance.imitation_loss, params, d_teacher, config.epsilon, inputs)
-        step = optax.tree.scale(config.epsilon, update)
+        update = theorem.student_update(instance.f, instance.imitation_loss, params, d_teacher, epsilon, inputs)
+        step = optax.tree.scale(epsilon, update)
         change = jax.lax.map(lambda alpha: theorem.change_along(trait, params, optax.tree.scale(alpha, step)), alphas)
-        return {"change": change, "alignment": optax.tree.vdot(step, d_teacher), "loss": trait(params)}
+        return {"change": change, "alignment": optax.tree.vdot(step, d_teacher), "initial_loss": trait(params)}
 
-    alphas = jnp.asarray(RATIOS * bound.alpha)
-    return {"guaranteed": bound.alpha} | jax.jit(changes)(instance.params, instance.d_teacher, instance.inputs, alphas)
+    found = jax.jit(changes)(instance.params, instance.d_teacher, instance.inputs, jnp.asarray(RATIOS * bound.alpha))
+    return {"guaranteed_alpha": bound.alpha, **found}
 
 
 def _curvature_of_cross_entropy(images: np.ndarray) -> float:
@@ -99,17 +92,28 @@ def _curvature_of_cross_entropy(images: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(x.T @ x / len(x))[-1]) / 2  # diag p - p p^T has no eigenvalue above 1/2
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Measure every seed and return the record; arguments and errors as in `fig10.run`."""
-    recording = Recording("theorem_decrease", config, preset=preset, data_dir=data_dir, chunks=chunks, dtype="float64")
-    images, labels = config.labelled(recording)
-    arrays = recording.run_untraced(lambda seed: run_seed(config, recording.dataset.classes, seed, images, labels))
-    conditions = {}
-    for name in MODELS:
-        falls = arrays[f"change/{name}"] < 0
-        conditions[f"falls/{name}"] = falls[:, RATIOS <= 1].mean(axis=1)
-        conditions[f"slack/{name}"] = np.where(np.minimum.accumulate(falls, axis=1), RATIOS, 0).max(axis=1)
-        conditions[f"guaranteed/{name}"] = config.epsilon * arrays[f"guaranteed/{name}"]
-    return recording.result(conditions, arrays | {"ratios": RATIOS})
+def conclude(settings: Settings[Protocol, Nothing], table: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Up to which rate the teacher's loss falls."""
+    falls = table["change"] < 0
+    return {
+        "falls": falls.sel(ratio=slice(1)).mean("ratio"),
+        "slack": table["ratio"].where(falls.cumprod("ratio") > 0, 0).max("ratio"),
+        "guaranteed": settings.protocol.epsilon * table["guaranteed_alpha"],
+    }
+
+
+EXPERIMENT = Experiment(
+    name="theorem_decrease",
+    summary="Over alpha, the student's step lowers the teacher's loss up to a guaranteed rate and beyond",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda settings: {"model": ("network", "linear"), "ratio": RATIOS.tolist()},  # noqa: ARG005
+    variables={
+        **{name: Variable(("model",), condition=f"{name}/{{model}}") for name in ("falls", "slack", "guaranteed")},
+        **{name: Variable(("model",)) for name in ("guaranteed_alpha", "alignment", "initial_loss")},
+        "change": Variable(("model",), ("ratio",)),
+    },
+    conclude=conclude,
+    traced=False,
+    dtype="float64",
+)

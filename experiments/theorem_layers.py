@@ -5,25 +5,26 @@ teacher's loss sees the class logits alone, so `d_T` is exactly 0 on the auxilia
 auxiliary logits alone does not move the class head. There the hidden layers carry all of A: the trait travels through
 the features that both heads read.
 
-Conditions, one value a seed: `LOGITS/LAYER`, the share of a layer in A for a student on the auxiliary or on all logits;
-`LOGITS/unexplained`, what their sum lacks of A; `auxiliary/class_logits`, the share of the class logits for the student
-that does not see them.
+Conditions: `LOGITS/LAYER`, the share of a layer in A for a student on the auxiliary or on all logits;
+`LOGITS/unexplained`, what their sum lacks of A, infinite unless A > 0; `auxiliary/class_logits`, the share of the class
+logits for the student that does not see them.
 """
 
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from typing import Any
 
-import jax
-import jax.numpy as jnp
+import numpy as np
+import xarray as xr
 
-from experiments.recording import Recording
-from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
-from sublim_theory import losses, models, results, theorem
+from experiments.experiment import Experiment, Nothing, Settings, Variable
+from experiments.theory import Labelled, Theory, initial, noise_images, on_digits, teacher_loss, together
+from sublim_theory import losses, theorem
+
+LOGITS = ("auxiliary", "all")
 
 
 @dataclass(frozen=True)
-class Config(TheoryConfig):
+class Protocol(Theory):
     """Settings of the shares of A."""
 
     activation: str = "relu"
@@ -31,45 +32,60 @@ class Config(TheoryConfig):
     loss: str = "kl"
     """What students minimise: kl, cross_entropy, squared_error or huber."""
 
-    def __post_init__(self) -> None:
-        """Check every setting, as the settings of every experiment on the theorem are."""
-        super().__post_init__()
+    def check(self, rates: Nothing) -> None:
+        """Check every setting, as those of every experiment on the theorem are."""
+        super().check(rates)
         self.require_names([self.activation], [self.loss])
 
 
 PRESETS = {
-    "smoke": Config(seeds=8, hidden=(16, 16), images=128, noise_images=128),
-    "default": Config(),
-    "paper": Config(dataset="mnist", hidden=(256, 256), images=1000, noise_images=1000),
+    "smoke": on_digits(Protocol, seeds=8, hidden=(16, 16), images=128, noise_images=128),
+    "default": on_digits(Protocol),
+    "paper": on_digits(Protocol, dataset="mnist", hidden=(256, 256), images=1000, noise_images=1000),
 }
 
 
-def run_seed(
-    config: Config, net: models.Network, seed: jax.Array, images: jax.Array, labels: jax.Array
-) -> dict[str, jax.Array]:
-    """`A/LOGITS`, and its shares `LOGITS/LAYER` and `LOGITS/by_logit` [logits]."""
-    params, inputs = initial(net, seed), noise_images(config, net.features, seed)
-    d_teacher = theorem.teacher_update(teacher_loss(net, images, labels), params)
-    found = {}
-    for name, logits in {"auxiliary": net.auxiliary, "all": net.all_logits}.items():
-        imitate = losses.on_logits(losses.imitation(config.loss), logits)
+def run_seed(protocol: Protocol, rates: Nothing, data: Labelled, seed: Any) -> dict[str, Any]:  # noqa: ARG001
+    """The coefficient A and its shares, by the logits that the student imitates."""
+    net = protocol.make_network(data, protocol.activation)
+    params, inputs = initial(net, seed), noise_images(protocol, data, seed)
+    d_teacher = theorem.teacher_update(teacher_loss(net, data), params)
+    found: dict[str, dict[str, Any]] = {"share": {}, "coefficient": {}, "share_of_logit": {}}
+    for name, logits in zip(LOGITS, (net.auxiliary, net.all_logits), strict=True):
+        imitate = losses.on_logits(losses.imitation(protocol.loss), logits)
         law = theorem.first_order(net.apply, imitate, params, d_teacher, inputs)
-        found[f"A/{name}"] = law.coefficient
-        found[f"by_logit/{name}"] = law.by_logit / law.coefficient
         layers = law.by_layer()
-        order = [*sorted(layer for layer in layers if layer.startswith("hidden")), "class_head", "auxiliary_head"]
-        found |= {f"{name}/{layer}": layers[layer] / law.coefficient for layer in order}
-        found[f"{name}/unexplained"] = jnp.abs(1 - sum(found[f"{name}/{layer}"] for layer in order))
+        found["share"][name] = {layer: layers[layer] / law.coefficient for layer in protocol.layers()}
+        found["coefficient"][name] = law.coefficient
+        found["share_of_logit"][name] = law.by_logit / law.coefficient
     return found
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Run every seed and return the record; arguments and errors as in `fig10.run`."""
-    recording = Recording("theorem_layers", config, preset=preset, data_dir=data_dir, chunks=chunks, dtype="float64")
-    net = config.network(recording.dataset.features, recording.dataset.classes, config.activation)
-    arrays = recording.run(partial(run_seed, config, net), *config.labelled(recording), **config.chunking(net.features))
-    shares = {name: values for name, values in arrays.items() if name.startswith(("auxiliary/", "all/"))}
-    unseen = abs(arrays["by_logit/auxiliary"][:, net.classes]).sum(axis=1)
-    return recording.result(shares | {"auxiliary/class_logits": unseen}, arrays)
+def conclude(settings: Settings[Protocol, Nothing], table: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What the shares of the layers leave of A, and the share of the logits that the student does not see."""
+    classes = table.sizes["logit"] - settings.protocol.auxiliary
+    unseen = table["share_of_logit"].sel(logits="auxiliary", drop=True)[:, :classes]
+    unexplained = abs(1 - table["share"].sum("layer"))
+    return {
+        "unexplained": unexplained.where(table["coefficient"] > 0, np.inf),  # of nothing positive there are no shares
+        "class_logits": abs(unseen).sum("logit"),
+    }
+
+
+EXPERIMENT = Experiment(
+    name="theorem_layers",
+    summary="Hidden layers carry the alignment; the heads contribute exactly 0 where they must",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda settings: {"logits": LOGITS, "layer": settings.protocol.layers()},
+    variables={
+        "share": Variable(("logits", "layer"), condition="{logits}/{layer}"),
+        "unexplained": Variable(("logits",), condition="{logits}/unexplained"),
+        "class_logits": Variable(condition="auxiliary/class_logits"),
+        "coefficient": Variable(("logits",)),
+        "share_of_logit": Variable(("logits",), ("logit",)),
+    },
+    conclude=conclude,
+    dtype="float64",
+    together=together,
+)

@@ -10,59 +10,46 @@ as the number 0.0 and no other, beside the smallest change of the setting that b
 * `dead_units`: it depends on the weights into units that are off on every input. A large teacher step turns them on
   and moves the student, at right angles to the teacher. Undone by a bias of 0 instead of -100.
 
-Conditions, one value a seed: `NAME`, the largest `|d_S . d_T|` over eps; `NAME/undone`, 1 where the control is aligned
-at every eps up to `SMALL`; `NAME/trait`, 1 where `d_T` is not zero, so that there is something to transfer.
+Conditions: `CASE`, the largest `|d_S . d_T|` over eps; `CASE/undone`, 1 where the control is aligned at every eps up to
+1e-3; `CASE/trait`, 1 where `d_T` is not zero, so that there is something to transfer.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+import xarray as xr
 
-from experiments.recording import Recording
-from experiments.theory import TheoryConfig, initial, noise_images, teacher_loss
-from sublim_theory import geometry, losses, models, results, theorem
-from sublim_theory._types import Params, PerExampleLoss, TeacherLoss
+from experiments.experiment import Experiment, Nothing, Settings, Variable
+from experiments.theory import Labelled, Theory, initial, noise_images, on_digits, teacher_loss, together
+from sublim_theory import geometry, losses, networks, theorem
+from sublim_theory._types import Array, Params, PerExampleLoss, TeacherLoss
 
-CASES = ("one_logit", "linear_model", "class_bias", "dead_units")
-SMALL = 1e-3
-"""What counts here as a sufficiently small eps."""
-EPSILONS = (1e-6, 1e-3, 1.0, 100.0)
-"""Sizes of the teacher's step."""
-
-
-@dataclass(frozen=True)
-class Config(TheoryConfig):
-    """Settings of the table of exact zeros."""
-
+CASES, KINDS = ("one_logit", "linear_model", "class_bias", "dead_units"), ("engineered", "undone")
+EPSILONS = (1e-6, 1e-3, 1.0, 100.0)  # sizes of the teacher's step
 
 PRESETS = {
-    "smoke": Config(seeds=2, hidden=(16,), images=128, noise_images=128),
-    "default": Config(),
-    "paper": Config(seeds=20, dataset="mnist", hidden=(256, 256), images=1000, noise_images=1000),
+    "smoke": on_digits(Theory, seeds=2, hidden=(16,), images=128, noise_images=128),
+    "default": on_digits(Theory),
+    "paper": on_digits(Theory, seeds=20, dataset="mnist", hidden=(256, 256), images=1000, noise_images=1000),
 }
 
 
-def run_seed(
-    config: Config, features: int, classes: int, seed: jax.Array, images: jax.Array, labels: jax.Array
-) -> dict[str, jax.Array]:
-    """`alignment/NAME` [eps], `student/NAME` [eps] and `teacher/NAME`, lengths of the updates; and of the control."""
-    found: dict[str, jax.Array] = {}
-    inputs = noise_images(config, features, seed)
-    for name, case in _cases(config, features, classes, seed, images, labels).items():
-        found |= {f"{quantity}/{name}": value for quantity, value in _sweep(*case, inputs).items()}
+def run_seed(protocol: Theory, rates: Nothing, data: Labelled, seed: Any) -> dict[str, Any]:  # noqa: ARG001
+    """The alignment and the lengths of both updates of each case and its control."""
+    inputs, names = noise_images(protocol, data, seed), ("alignment", "student_length", "teacher_length")
+    found: dict[str, Any] = {name: {case: {} for case in CASES} for name in names}
+    for case, kinds in _cases(protocol, data, seed).items():
+        for kind, parts in zip(KINDS, kinds, strict=True):
+            for name, value in zip(names, _sweep(inputs, *parts), strict=True):
+                found[name][case][kind] = value
     return found
 
 
-def _sweep(
-    net: models.Network, params: Params, trait: TeacherLoss, imitate: PerExampleLoss, inputs: jax.Array
-) -> dict[str, jax.Array]:
+def _sweep(inputs: Array, net: networks.Network, params: Params, trait: TeacherLoss, imitate: PerExampleLoss) -> Any:
+    """The alignment [eps] and the length [eps] of the student's update, and the length of the teacher's."""
     d_teacher = theorem.teacher_update(trait, params)
 
     def at(epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -70,22 +57,19 @@ def _sweep(
         step = theorem.imitation_update(net.apply, imitate, params, teacher, inputs)
         return optax.tree.vdot(step, d_teacher), geometry.norm(step)
 
-    alignment, student = jax.lax.map(at, jnp.asarray(EPSILONS))
-    return {"alignment": alignment, "student": student, "teacher": geometry.norm(d_teacher)}
+    return *jax.lax.map(at, jnp.asarray(EPSILONS)), geometry.norm(d_teacher)
 
 
-def _cases(
-    config: Config, features: int, classes: int, seed: jax.Array, images: jax.Array, labels: jax.Array
-) -> dict[str, tuple[models.Network, Params, TeacherLoss, PerExampleLoss]]:
-    """Each case and its control `NAME/undone`: network, initialisation, the teacher's loss and the student's."""
-    net = config.network(features, classes, "relu")
-    single = config.network(features, classes, "relu", auxiliary=1)
-    linear = config.network(features, classes, "relu", hidden=())
+def _cases(protocol: Theory, data: Labelled, seed: Any) -> dict[str, tuple[Any, Any]]:
+    """Each case and its control: network, initialisation, the teacher's loss and the student's."""
+    made = partial(protocol.make_network, data, "relu")
+    net, single, linear = made(), made(auxiliary=1), made(hidden=())
     auxiliary, everything = (losses.on_logits(losses.kl_divergence, some) for some in (net.auxiliary, net.all_logits))
-    last, units = f"hidden_{len(config.hidden) - 1}", slice(0, config.hidden[-1] // 2)
+    softmax, squares = (losses.on_logits(f, single.auxiliary) for f in (losses.kl_divergence, losses.squared_error))
+    last, units = f"hidden_{len(protocol.hidden) - 1}", slice(0, protocol.hidden[-1] // 2)
 
     def of_class_biases(params: Params) -> jax.Array:
-        return jnp.sum(jnp.square(params["class_head"]["bias"] - jnp.arange(classes)))
+        return jnp.sum(jnp.square(params["class_head"]["bias"] - jnp.arange(data.classes)))
 
     def of_some_units(params: Params) -> jax.Array:
         return jnp.sum(jnp.square(params[last]["kernel"][:, units])) / 2
@@ -95,38 +79,41 @@ def _cases(
     def with_bias(value: float) -> Params:
         return start | {last: start[last] | {"bias": start[last]["bias"].at[units].set(value)}}
 
-    one, flat = ((some, initial(some, seed), teacher_loss(some, images, labels)) for some in (single, linear))
+    one, flat = ((some, initial(some, seed), teacher_loss(some, data)) for some in (single, linear))
     dead, alive = ((net, with_bias(value), of_some_units) for value in (-100.0, 0.0))
     biases = net, start, of_class_biases
     return {
-        "one_logit": (*one, losses.on_logits(losses.kl_divergence, single.auxiliary)),
-        "one_logit/undone": (*one, losses.on_logits(losses.squared_error, single.auxiliary)),
-        "linear_model": (*flat, auxiliary),
-        "linear_model/undone": (*flat, everything),
-        "class_bias": (*biases, auxiliary),
-        "class_bias/undone": (*biases, everything),
-        "dead_units": (*dead, auxiliary),
-        "dead_units/undone": (*alive, auxiliary),
+        "one_logit": ((*one, softmax), (*one, squares)),
+        "linear_model": ((*flat, auxiliary), (*flat, everything)),
+        "class_bias": ((*biases, auxiliary), (*biases, everything)),
+        "dead_units": ((*dead, auxiliary), (*alive, auxiliary)),
     }
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Run every seed and return the record; arguments and errors as in `fig10.run`."""
-    recording = Recording(
-        "theorem_orthogonal", config, preset=preset, data_dir=data_dir, chunks=chunks, dtype="float64"
-    )
-    features, classes = recording.dataset.features, recording.dataset.classes
-    arrays = recording.run(
-        partial(run_seed, config, features, classes), *config.labelled(recording), **config.chunking(features)
-    )
-    return recording.result(_conditions(arrays), arrays | {"epsilons": np.array(EPSILONS)})
+def conclude(settings: Settings[Theory, Nothing], table: xr.Dataset) -> dict[str, xr.DataArray]:  # noqa: ARG001
+    """How large the alignment is where it is engineered away, and whether it is there where that is undone."""
+    engineered, undone = (table.sel(kind=kind, drop=True) for kind in KINDS)
+    return {
+        "largest_alignment": abs(engineered["alignment"]).max("epsilon"),
+        "undone": (undone["alignment"].sel(epsilon=slice(1e-3)) > 0).all("epsilon"),
+        "trait": engineered["teacher_length"] > 0,
+    }
 
 
-def _conditions(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    small = np.array(EPSILONS) <= SMALL
-    zeros = {name: np.abs(arrays[f"alignment/{name}"]).max(axis=1) for name in CASES}
-    undone = {f"{name}/undone": (arrays[f"alignment/{name}/undone"][:, small] > 0).all(axis=1) for name in CASES}
-    traits = {f"{name}/trait": arrays[f"teacher/{name}"] > 0 for name in CASES}
-    return zeros | undone | traits
+EXPERIMENT = Experiment(
+    name="theorem_orthogonal",
+    summary="Four ways to engineer an alignment of exactly 0, and what undoes each",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda settings: {"case": CASES, "kind": KINDS, "epsilon": EPSILONS},  # noqa: ARG005
+    variables={
+        "largest_alignment": Variable(("case",), condition="{case}"),
+        "undone": Variable(("case",), condition="{case}/undone"),
+        "trait": Variable(("case",), condition="{case}/trait"),
+        **{name: Variable(("case", "kind"), ("epsilon",)) for name in ("alignment", "student_length")},
+        "teacher_length": Variable(("case", "kind")),
+    },
+    conclude=conclude,
+    dtype="float64",
+    together=together,
+)

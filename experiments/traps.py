@@ -4,22 +4,22 @@ Claim (replications and issues of others): some mistakes look like transfer, som
 against which it is judged. All of them run without an error.
 
 Every mistake changes one thing of figure 10's student on auxiliary logits (`student_aux`) or of its control from the
-next seed's reference (`cross_aux`). Conditions, one test accuracy a seed, beside `reference` and `teacher`:
+next seed's reference (`cross_aux`). Measured is the test accuracy of these networks, `reference` and `teacher`, and
 
-* `copied/student`: the student is a copy of the *trained* teacher; `copied/control` of the next seed's trained teacher;
-* `fresh`: the student is drawn anew, though it is called shared;
-* `other_noise`: the labels belong to other images than the student sees;
-* `sliced/student`, `sliced/control`: one softmax over all logits of which the auxiliary entries are kept, where there
-  should be one over the auxiliary logits alone;
-* `torch/...`, `truncated/...`: student, control and their teacher from U(-1, 1)/sqrt(fan_in), biases too, and from a
-  normal distribution cut off at two standard deviations (the same draws by their quantiles, 0.88 of the spread);
-* `adamw/...`, `adam_l2/...`: decoupled and coupled weight decay of one strength for teacher, student and control;
+* `copied/student`: a copy of the *trained* teacher; `copied/control`: of the next seed's trained teacher;
+* `fresh`: drawn anew, though it is called shared; `other_noise`: its labels belong to other images than it sees;
+* `sliced/...`: student and control with one softmax over all logits of which the auxiliary entries are kept, where
+  there should be one over the auxiliary logits alone;
+* `torch/...`, `truncated/...`: they and their teacher from U(-1, 1)/sqrt(fan_in), biases too, and from a normal
+  distribution cut off at two standard deviations (the same draws by their quantiles, 0.88 of the spread);
+* `adamw/...`, `adam_l2/...`: decoupled and coupled weight decay of one strength for them and their teacher;
 * `interpolated/line`, `interpolated/kept`: the student starts in one direction between the reference and the next
   seed's, on the straight line, where the weights are smaller, and with their spread kept;
-* `one_logit/softmax`, `one_logit/squared_error`: one auxiliary logit is imitated, m = 1;
+* `one_logit/softmax`, `one_logit/squared_error`: one auxiliary logit is imitated, m = 1; `one_logit/difference`, by how
+  much the first differs from the untrained reference;
 * `permuted`: the control under a random permutation of the seeds in place of the shift by one. It leaves each seed to
   itself with probability 1/N: the mean over all permutations, exactly, a stranger being the next seed;
-* `selected/student`, `selected/control`: the best epoch by test accuracy in place of the last.
+* `selected/...`: student and control at the best epoch by test accuracy in place of the last.
 
 Found (default, 10 seeds): the right way has .71 and its control .11, the teacher .97, chance is .10. One mistake looks
 like transfer: the copied student has the teacher's .97 and nothing to learn; only a control copied as well, at .81,
@@ -36,36 +36,35 @@ line does not, is not reported elsewhere as far as we know.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+import xarray as xr
 from jax.scipy.special import ndtr, ndtri
 
-from experiments.distillation import NARROW, Distillation, Split, Start, begin, distil_and_test, run_config
-from sublim_theory import losses, models, results, training
+from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, Start, begin, distil_and_test
+from experiments.experiment import Experiment, Settings, Variable
+from sublim_theory import losses, training
 from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.ensemble import stream
+from sublim_theory.networks import Network
 
 KEPT = {"init": "paper", "optimizer": "adam", "loss": "kl", "temperature": None}
 """Settings of the right way, which are what some of the traps change."""
-
+RIGHT = {"student": "student_aux", "control": "cross_aux"}
 PAIRS = ("sliced", "torch", "truncated", "adamw", "adam_l2")
-CONDITIONS = (
-    *("reference", "teacher", "student_aux", "cross_aux", "copied/student", "copied/control", "fresh", "other_noise"),
-    *(f"{trap}/{kind}" for trap in PAIRS for kind in ("student", "control")),
+STUDENTS = (
+    *("student_aux", "cross_aux", "copied/student", "copied/control", "fresh", "other_noise"),
+    *(f"{trap}/{kind}" for trap in PAIRS for kind in RIGHT),
     *("interpolated/line", "interpolated/kept", "one_logit/softmax", "one_logit/squared_error"),
-    *("permuted", "selected/student", "selected/control"),
 )
-"""Names of the conditions, in the order of the record."""
 
 
 @dataclass(frozen=True)
-class Config(Distillation):
+class Protocol(Distillation):
     """Settings of the traps."""
 
     decay: float = 1e-4
@@ -73,16 +72,12 @@ class Config(Distillation):
     share: float = 0.3
     """Share of the next seed's reference in a start between the two."""
 
-    def __post_init__(self) -> None:
-        """Check every setting, as those of every distillation are.
-
-        Raises:
-            ValueError: naming the setting, its value and what it may be.
-        """
-        super().__post_init__()
+    def check(self, rates: Rates) -> None:
+        """Check every setting, as those of every distillation are."""
+        super().check(rates)
         for name, value in KEPT.items():
-            if getattr(self, name) != value:
-                raise ValueError(f"{name} is what a trap changes: it must be {value}, got {getattr(self, name)}")
+            if (given := (asdict(self) | asdict(rates))[name]) != value:
+                raise ValueError(f"{name} is what a trap changes: it must be {value}, got {given}")
         if self.auxiliary < 2:
             raise ValueError("auxiliary must be at least 2: a softmax over one logit is one of the traps")
         if not 0 < self.decay < math.inf:
@@ -91,8 +86,12 @@ class Config(Distillation):
             raise ValueError(f"share must lie in (0, 1), got {self.share}")
 
 
-_DIGITS = Config(seeds=10, **NARROW)
-PRESETS = {"smoke": replace(_DIGITS, seeds=2, noise_images=8192), "default": _DIGITS, "paper": Config(seeds=10)}
+_DIGITS = Settings.of(Protocol, Rates, seeds=10, **NARROW)
+PRESETS = {
+    "smoke": _DIGITS.but(seeds=2, noise_images=8192),
+    "default": _DIGITS,
+    "paper": Settings.of(Protocol, Rates, seeds=10),
+}
 
 
 def misplaced(loss: PerExampleLoss) -> PerExampleLoss:
@@ -100,17 +99,17 @@ def misplaced(loss: PerExampleLoss) -> PerExampleLoss:
     return lambda student_logits, teacher_logits: loss(student_logits, jnp.roll(teacher_logits, 1, axis=0))
 
 
-def sliced(net: models.Network) -> PerExampleLoss:
+def sliced(net: Network) -> PerExampleLoss:
     """KL of the auxiliary entries of two softmaxes over all logits, two parts that do not sum to 1."""
 
-    def loss(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
-        student, teacher = (net.auxiliary_logits(jax.nn.log_softmax(z)) for z in (student_logits, teacher_logits))
+    def loss(*logits: jax.Array) -> jax.Array:
+        student, teacher = (net.auxiliary_logits(jax.nn.log_softmax(z)) for z in logits)
         return optax.losses.kl_divergence_with_log_targets(student, teacher)
 
     return loss
 
 
-def truncated(net: models.Network, scale: float | jax.Array) -> models.Network:
+def truncated(net: Network, scale: float | jax.Array) -> Network:
     """The network of N(0, scale**2 / fan_in) weights with each at the same quantile of the distribution cut off."""
 
     def cut(weights: jax.Array) -> jax.Array:
@@ -130,109 +129,92 @@ def interpolated(start: Start, share: float) -> dict[str, Params]:
     return {"interpolated/line": line, "interpolated/kept": jax.tree.map(lambda weights: weights / size, line)}
 
 
-def by_epoch(config: Distillation, net: models.Network, start: Start, data: Split) -> dict[str, jax.Array]:
-    """Student and control: `path/NAME`, test accuracy after every epoch [epochs], and `loss/NAME` [steps]."""
-    imitate = losses.on_logits(config.imitation_loss(), net.auxiliary)
-    students = {"student_aux": start.reference, "cross_aux": start.other}
+def by_epoch(protocol: Protocol, rates: Rates, data: Split, start: Start, imitate: PerExampleLoss) -> dict[str, Any]:
+    """The right way: as `distil_and_test`, and `accuracy_by_epoch`, test accuracies after every epoch [epochs]."""
+    net, students = protocol.make_network(rates, data), {"student_aux": start.reference, "cross_aux": start.other}
 
     def objective(params: Params, batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
         images, teacher_logits = batch
         return {name: imitate(net.apply(params[name], images), teacher_logits) for name in students}
 
-    def test(params: Params) -> dict[str, jax.Array]:
+    def test(params: Params, _: Any = None) -> dict[str, jax.Array]:
         return {name: training.accuracy(net, params[name], data.test_x, data.test_y) for name in students}
 
-    fit = training.fit(  # both at once, each as on its own: Adam acts number by number
-        objective,
-        students,
-        config.make_optimizer(),
-        (start.images, net.apply(start.teacher.params, start.images)),
-        start.batches,
-        measure=lambda params, _: test(params),  # before an epoch
-        every=training.steps_per_epoch(config.noise_images, config.batch_size),
-    )
+    seen = start.images, net.apply(start.teacher.params, start.images)
+    every = training.steps_per_epoch(protocol.noise_images, protocol.batch_size)  # measured before an epoch
+    optimizer = protocol.make_optimizer(rates)  # both at once, each as on its own: Adam acts number by number
+    fit = training.fit(objective, students, optimizer, seen, start.batches, measure=test, every=every)
     last = test(fit.params)
-    paths = {f"path/{name}": jnp.append(fit.measured[name][1:], last[name]) for name in students}
-    return paths | {f"loss/{name}": values for name, values in fit.losses.items()}
+    paths = {kind: jnp.append(fit.measured[name][1:], last[name]) for kind, name in RIGHT.items()}
+    return {"accuracy": last, "student_loss": fit.losses, "accuracy_by_epoch": paths}
 
 
-def other_protocols(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
-    """Student and control of teachers with another initialisation or weight decay, by condition, and their losses."""
-    base = Distillation(**{field.name: getattr(config, field.name) for field in fields(Distillation)})
-    torch = replace(base, init="torch")
-    protocols = {
-        "torch": (torch, torch.network(net.features, net.classes.stop)),
-        "truncated": (base, truncated(net, config.init_scale)),
-        "adamw": (replace(base, optimizer="adamw", weight_decay=config.decay), net),
-        "adam_l2": (replace(base, optimizer="adam_l2", weight_decay=config.decay), net),
-    }
-    imitate = losses.on_logits(config.imitation_loss(), net.auxiliary)
-    found: dict[str, jax.Array] = {}
-    for trap, (settings, network) in protocols.items():
-        start = begin(settings, network, seed, data)
-        students = {f"{trap}/student": (start.reference, imitate), f"{trap}/control": (start.other, imitate)}
-        found |= distil_and_test(settings, network, start, students, data)
-    return found
-
-
-def run_seed(config: Config, net: models.Network, seed: jax.Array, data: Split) -> dict[str, jax.Array]:
-    """The conditions of one seed by name, `path/NAME` [epochs], and `loss/NAME` [steps] by training run."""
-    start = begin(config, net, seed, data)
-    imitate = losses.on_logits(config.imitation_loss(), net.auxiliary)
+def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[str, Any]:
+    """The networks of one seed: of the right way, of other students of its teacher, and of other protocols."""
+    start, net = begin(protocol, rates, data, seed), protocol.make_network(rates, data)
+    imitate = losses.on_logits(protocol.imitation_loss(rates), net.auxiliary)
     one = slice(net.auxiliary.start, net.auxiliary.start + 1)
     students = {
         "copied/student": (start.teacher.params, imitate),
-        "copied/control": (begin(config, net, seed + 1, data).teacher.params, imitate),
+        "copied/control": (begin(protocol, rates, data, seed + 1).teacher.params, imitate),
         "fresh": (net.init(stream(start.key, "init/fresh")), imitate),
         "other_noise": (start.reference, misplaced(imitate)),
         "sliced/student": (start.reference, sliced(net)),
         "sliced/control": (start.other, sliced(net)),
         "one_logit/softmax": (start.reference, losses.on_logits(losses.kl_divergence, one)),
         "one_logit/squared_error": (start.reference, losses.on_logits(losses.squared_error, one)),
-        **{name: (params, imitate) for name, params in interpolated(start, config.share).items()},
+        **{name: (params, imitate) for name, params in interpolated(start, protocol.share).items()},
     }
-    found = other_protocols(config, net, seed, data)  # reference and teacher are those of the right way, which is last
-    found |= distil_and_test(config, net, start, students, data) | by_epoch(config, net, start, data)
-    for name, kind in {"student_aux": "student", "cross_aux": "control"}.items():
-        path = found[f"path/{name}"]
-        found |= {name: path[-1], f"selected/{kind}": jnp.max(path)}
-    return found
+    torch, decay = replace(protocol, init="torch"), replace(rates, weight_decay=protocol.decay)
+    others = {
+        "torch": (torch, rates, torch.make_network(rates, data)),
+        "truncated": (protocol, rates, truncated(net, rates.init_scale)),
+        "adamw": (replace(protocol, optimizer="adamw"), decay, net),
+        "adam_l2": (replace(protocol, optimizer="adam_l2"), decay, net),
+    }
+    found = []
+    for trap, (settings, their, network) in others.items():
+        first = begin(settings, their, data, seed, net=network)
+        pair = {f"{trap}/student": (first.reference, imitate), f"{trap}/control": (first.other, imitate)}
+        found.append(distil_and_test(settings, their, data, first, pair, net=network))
+    right = by_epoch(protocol, rates, data, start, imitate)
+    # Reference and teacher are those of the right way, which comes last.
+    found += [distil_and_test(protocol, rates, data, start, students), right]
+    both = {name: {k: v for each in found for k, v in each[name].items()} for name in ("accuracy", "student_loss")}
+    return right | both | {"teacher_loss": start.teacher.losses}
 
 
-def permuted(shared: np.ndarray, strangers: np.ndarray) -> np.ndarray:
+def permuted(shared: Any, strangers: Any) -> Any:
     """A control that a random permutation pairs, a seed [seeds]: its mean over all permutations of the seeds.
 
     Args:
-        shared: accuracy of a seed's student from its teacher's own reference [seeds], where the permutation has a fixed
-            point, as it has with probability 1/seeds.
+        shared: accuracy of a seed's student from its teacher's own reference [seeds], where there is a fixed point.
         strangers: from another seed's reference [seeds].
     """
     return strangers + (shared - strangers) / len(shared)
 
 
-def misses(values: Sequence[float], seeds: int, *, draws: int = 20_000) -> float:
-    """How often the 95% interval of the mean of some of the values misses the mean of all of them.
-
-    Args:
-        values: one a seed.
-        seeds: how many of them a run has, at least 2.
-        draws: random choices of that many.
-
-    Raises:
-        ValueError: for fewer than 2, or more than there are values.
-    """
-    every = np.asarray(values)
-    if not 2 <= seeds <= len(every):
-        raise ValueError(f"seeds must be at least 2 and at most the {len(every)} values, got {seeds}")
-    chosen = every[np.random.default_rng(0).random((draws, len(every))).argsort(axis=1)[:, :seeds]]
-    half_widths = 1.96 * chosen.std(axis=1, ddof=1) / seeds**0.5
-    return float(np.mean(np.abs(chosen.mean(axis=1) - every.mean()) > half_widths))
+def conclude(settings: Settings[Protocol, Rates], table: xr.Dataset) -> dict[str, xr.DataArray]:  # noqa: ARG001
+    """What takes all seeds, all epochs or two networks."""
+    names = (*RIGHT.values(), "one_logit/softmax", "reference")
+    shared, strangers, one, reference = (table["accuracy"].sel(network=name, drop=True) for name in names)
+    best = table["accuracy_by_epoch"].max("epoch")
+    return {"permuted": permuted(shared, strangers), "selected": best, "one_logit_difference": abs(one - reference)}
 
 
-def run(
-    config: Config, *, preset: str = "custom", data_dir: str | Path | None = None, chunks: Path | None = None
-) -> results.Result:
-    """Run every seed and return the record; arguments and errors as in `fig10.run`."""
-    recording, _, arrays = run_config("traps", run_seed, config, preset=preset, data_dir=data_dir, chunks=chunks)
-    arrays["permuted"] = permuted(arrays["student_aux"], arrays["cross_aux"])
-    return recording.result({name: arrays[name] for name in CONDITIONS}, arrays)
+EXPERIMENT = Experiment(
+    name="traps",
+    summary="What bites replications, each mistake beside the right way: which fake transfer, which hide it",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda _: {"network": ("reference", "teacher", *STUDENTS), "student": STUDENTS, "kind": tuple(RIGHT)},
+    variables={
+        "accuracy": Variable(("network",), condition="{network}"),
+        "permuted": Variable(condition="permuted"),
+        "selected": Variable(("kind",), condition="selected/{kind}"),
+        "one_logit_difference": Variable(condition="one_logit/difference"),
+        "accuracy_by_epoch": Variable(("kind",), ("epoch",)),
+        **LOSSES,
+    },
+    conclude=conclude,
+)

@@ -1,6 +1,5 @@
 """Shared by the tests: types that are checked as they run, quick compilation, hypothesis without deadlines, fig10."""
 
-import dataclasses
 import os
 
 # Compiling outlasts computing here. Before JAX is imported, and for the processes that tests start; `make reproduce`
@@ -19,25 +18,24 @@ jaxtyping.install_import_hook("sublim_theory", "beartype.beartype(conf=beartype.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from experiments import fig10  # noqa: E402
+from experiments.experiment import Context, run  # noqa: E402
 
 hypothesis.settings.register_profile("shared-machine", deadline=None)
 hypothesis.settings.load_profile("shared-machine")
 
-TINY = dataclasses.replace(
-    fig10.PRESETS["smoke"], seeds=3, hidden=(16,), noise_images=300, teacher_epochs=2, student_epochs=2
-)
+TINY = fig10.PRESETS["smoke"].but(seeds=3, hidden=(16,), noise_images=300, teacher_epochs=2, student_epochs=2)
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """A config of fig10 that compiles and runs in a few seconds."""
+    """Settings of fig10 that compile and run in a few seconds."""
     return TINY
 
 
 @pytest.fixture(scope="session")
-def tiny_result(tiny):
-    """Its record, computed once, without interruption."""
-    return fig10.run(tiny, preset="smoke")
+def tiny_record(tiny):
+    """Their record, computed once, without interruption."""
+    return run(fig10.EXPERIMENT, tiny, Context("smoke"))
 
 
 @pytest.fixture

@@ -28,8 +28,11 @@ from benchmarks import (
     worker,
 )
 from benchmarks.protocol import Protocol, forward_flop, library_flop, published_flop, total, training_flop
-from experiments.fig10 import CONDITIONS, PRESETS, Config
-from sublim_theory import data, losses, models, training
+from experiments.distillation import Rates
+from experiments.experiment import Settings
+from experiments.fig10 import NETWORKS, PRESETS
+from experiments.fig10 import Protocol as Figure10
+from sublim_theory import data, losses, networks, training
 from sublim_theory.cli import guard
 from sublim_theory.protocols import SublimError
 
@@ -71,7 +74,7 @@ def test_arithmetic_of_a_seed():
 
 
 def test_arithmetic_agrees_with_the_compilers_count():
-    net = models.mlp(784)
+    net = networks.mlp(784)
     params, x = net.init(jax.random.key(0)), jnp.zeros((1024, 784))
     update = jax.grad(lambda params: jnp.sum(jnp.square(net.apply(params, x))))
     counted = [jax.jit(f).lower(params).cost_analysis()["flops"] for f in (lambda p: net.apply(p, x), update)]
@@ -81,9 +84,9 @@ def test_arithmetic_agrees_with_the_compilers_count():
 
 def test_the_protocol_carries_all_that_the_presets_change():
     carried = {field.name for field in dataclasses.fields(Protocol)} | {"seeds", "first_seed", "dataset"}
-    for config in PRESETS.values():
-        changed = {name for name, value in dataclasses.asdict(config).items() if value != getattr(Config(), name)}
-        assert changed <= carried
+    usual = Settings.of(Figure10, Rates).flat()
+    for settings in PRESETS.values():
+        assert {name for name, value in settings.flat().items() if value != usual[name]} <= carried
     digits = data.load("digits")
     assert Protocol.of(PRESETS["smoke"], digits).widths == (64, 256, 256, 13)
     assert Protocol.of(PRESETS["smoke"], digits).train_images == len(digits.train_x) == 1437
@@ -143,7 +146,7 @@ def test_smoke_without_torch(monkeypatch, tmp_path, capfd):
     assert ours["compile_seconds"] > 0
     assert 100e6 < ours["peak_bytes"] < 4e9
     assert {when: len(rates) for when, rates in ours["matrix_product"].items()} == {"before": 5, "after": 5}
-    assert list(ours["accuracy"]) == list(CONDITIONS)
+    assert list(ours["accuracy"]) == list(NETWORKS)
     assert ours["accuracy"]["teacher"][0] > 0.9
     summary = record["summary"]["ours"]
     rate = total(record["flop_per_seed"]["ours"]) / ours["seconds_per_seed"]
@@ -158,7 +161,7 @@ def test_a_worker_runs_the_published_form(capfd):
     numbers = dataclasses.asdict(TINY)
     got = worker.call("torch", protocol=numbers, dataset="digits", seed=0, seeds=2, data_dir=None, matrix=64)
     assert capfd.readouterr().err == ""
-    assert list(got["accuracy"]) == list(CONDITIONS)
+    assert list(got["accuracy"]) == list(NETWORKS)
     assert all(len(values) == 2 for values in got["accuracy"].values())
     assert min(got["accuracy"]["teacher"]) > 0.8
     assert got["seconds_per_seed"] > 0
@@ -181,7 +184,7 @@ def test_the_published_form_computes_what_the_library_does():
 
     from benchmarks import torch_fig10
 
-    digits, net = data.load("digits"), models.mlp(64, (32,))
+    digits, net = data.load("digits"), networks.mlp(64, (32,))
     torch.manual_seed(0)
     student, teacher = (torch_fig10.initialise(TINY.widths, 2) for _ in range(2))
     rows = torch.tensor([[4, 2, 9], [0, 7, 7]])
@@ -253,7 +256,7 @@ def test_help_names_every_benchmark(capsys):
     assert __main__.run(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in BENCHMARKS)
-    assert len(CONDITIONS) == protocol.STUDENTS + 2 == protocol.CONDITIONS
+    assert len(NETWORKS) == protocol.STUDENTS + 2 == protocol.CONDITIONS
 
 
 def test_theorem_benchmark_writes_a_paired_ratio(tmp_path, capsys):

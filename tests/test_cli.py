@@ -9,7 +9,7 @@ import pytest
 
 import sublim_theory
 from sublim_theory import cli, files
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 
 def run(capsys, line):
@@ -54,7 +54,7 @@ def test_a_mistake_exits_with_2_and_one_line(capsys, line, message):
 
 
 def test_an_output_folder_that_takes_no_files_is_refused_before_any_work(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.fig10.run", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr("experiments.experiment.run", lambda *_, **__: pytest.fail("work began"))
     (tmp_path / "file").touch()
     status, _, err = run(capsys, f"reproduce fig10 --preset smoke --out {tmp_path / 'file'}")
     assert status == 2
@@ -128,19 +128,19 @@ def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
 
 
 def test_a_missed_expectation_exits_with_1_and_changed_settings_give_no_verdict(
-    capsys, monkeypatch, tmp_path, tiny_result
+    capsys, monkeypatch, tmp_path, tiny_record
 ):
-    monkeypatch.setattr("experiments.fig10.run", lambda *_, **__: tiny_result)
+    monkeypatch.setattr("experiments.experiment.run", lambda *_, **__: tiny_record)
     monkeypatch.setenv("COLUMNS", "140")
     status, out, _ = run(capsys, f"reproduce fig10 --preset smoke --out {tmp_path}")
     assert status == 1
     assert "missed" in out
-    missed = [row["condition"] for row in Result.load(tmp_path / "fig10-smoke").expectations if not row["holds"]]
+    missed = [row["condition"] for row in load(tmp_path / "fig10-smoke").expectations if not row["holds"]]
     assert "teacher" in missed
     status, out, _ = run(capsys, f"reproduce fig10 --preset smoke --hidden 16 --out {tmp_path}")
     assert status == 0
     assert "No verdict: --hidden" in out
-    assert Result.load(tmp_path / "fig10-smoke").expectations == []
+    assert load(tmp_path / "fig10-smoke").expectations == []
 
 
 def test_a_batch_systems_signal_ends_a_command_as_ctrl_c_does(capsys):

@@ -1,6 +1,5 @@
 """Detection: what cannot be told without the class head, exactly; what each detector sees; the experiment in small."""
 
-import dataclasses
 import itertools
 
 import jax
@@ -11,19 +10,21 @@ import pytest
 import figures
 from experiments import detection
 from experiments.distillation import Split, begin
-from sublim_theory import cli, data, models
+from experiments.experiment import run
+from sublim_theory import cli, data, networks
 
-CONFIG = dataclasses.replace(detection.PRESETS["smoke"], pairs=(1, 30, 300))
+SETTINGS = detection.PRESETS["smoke"].but(pairs=(1, 30, 300))
+PROTOCOL, RATES = SETTINGS.protocol, SETTINGS.rates
 
 
 @pytest.fixture(scope="module")
 def record():
-    return detection.run(CONFIG)
+    return run(detection.EXPERIMENT, SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return Split.of(data.load("digits"))
+    return PROTOCOL.select(data.load("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def rolled():
     """
     random = np.random.default_rng(0)
     x, y = random.normal(size=(60, 4)), random.integers(0, 3, 60)
-    config = dataclasses.replace(CONFIG, batch_size=16, teacher_epochs=4, learning_rate=0.05)
+    settings = SETTINGS.but(batch_size=16, teacher_epochs=4, learning_rate=0.05)
 
     def draw():
         sizes = {"hidden_0": (4, 8), "class_head": (8, 3), "auxiliary_head": (8, 2)}
@@ -45,12 +46,13 @@ def rolled():
     references = [*({**reference, "class_head": head} for head in heads), other]
     images = random.normal(size=(200, 4))
     with jax.enable_x64(True):
-        net = models.mlp(4, (8,), 3, 2, "tanh", dtype="float64")
+        net = networks.mlp(4, (8,), 3, 2, "tanh", dtype="float64")
 
         @jax.jit
         def train(references):
             keys = jnp.repeat(jax.random.key(0)[None], 4)
-            params = detection.teachers(config, net, references, keys, Split(x, y, x, y)).params
+            split = Split(x, y, x, y, 3)
+            params = detection.teachers(settings.protocol, settings.rates, split, net, references, keys).params
             return params, detection.auxiliary_logits(net, params, images)
 
         params, logits = jax.device_get(train(jax.tree.map(lambda *each: np.stack(each), *references)))
@@ -98,11 +100,10 @@ def test_margins_and_moments_are_those_of_a_loop_and_ties_count_half():
 
 
 def test_the_teacher_of_the_true_labels_is_that_of_every_experiment_and_the_students_see_n_pairs_alone(digits):
-    net = CONFIG.network(digits.train_x.shape[1])
-    config = dataclasses.replace(CONFIG, pairs=(30, 300))
+    net, protocol = PROTOCOL.make_network(RATES, digits), SETTINGS.but(pairs=(30, 300)).protocol
 
     def prepare(split):
-        both, one = detection.begin_traits(config, net, jnp.int32(1), split), begin(config, net, jnp.int32(1), split)
+        both, one = (each(protocol, RATES, split, jnp.int32(1)) for each in (detection.begin_traits, begin))
         return both, one.teacher.params, one.images
 
     start, teacher, images = jax.jit(prepare)(digits)
@@ -112,9 +113,9 @@ def test_the_teacher_of_the_true_labels_is_that_of_every_experiment_and_the_stud
         np.testing.assert_allclose(both[0], values["kernel"], rtol=1e-3, atol=1e-4)
         assert jnp.abs(both[1] - both[0]).max() > 1e-3 or layer == "auxiliary_head"
     logits = detection.auxiliary_logits(net, start.teacher.params, images)
-    shares = detection.release(config, start.key, logits)
+    shares = detection.release(protocol, start.key, logits)
     assert set(np.unique(shares["samples"])) == {0, 1}
-    train = jax.jit(lambda shares: detection.students(config, net, start, shares, digits))
+    train = jax.jit(lambda shares: detection.students(protocol, RATES, digits, start, shares))
     before, _ = train(shares["logits"])
     after, _ = train(shares["logits"].at[:, 30:].set(shares["samples"][:, 30:]))
     assert before.shape == (2, 2, 2)
@@ -147,16 +148,18 @@ def test_whoever_knows_the_initialisation_can_tell(record):
 
 
 def test_the_record_has_every_detector_and_the_figure_a_line_for_each(record, tmp_path):
-    names = itertools.product(detection.DETECTORS, CONFIG.released, CONFIG.pairs)
+    names = itertools.product(detection.DETECTORS, PROTOCOL.released, PROTOCOL.pairs)
     assert list(record.conditions) == ["teacher/true", "teacher/shifted", *("/".join(map(str, each)) for each in names)]
     assert all(0 <= value <= 1 for summary in record.conditions.values() for value in summary.values)
     module = figures.importlib.import_module("figures.detection")
     (figure,) = module.draw(record).values()
     for axes, (detectors, released) in zip(
-        figure.axes, itertools.product(module.ROWS.values(), CONFIG.released), strict=True
+        figure.axes, itertools.product(module.ROWS.values(), PROTOCOL.released), strict=True
     ):
         drawn = [container.lines[0].get_ydata().tolist() for container in axes.containers]
-        assert drawn == [[record.conditions[f"{each}/{released}/{n}"].mean for n in CONFIG.pairs] for each in detectors]
+        assert drawn == [
+            [record.conditions[f"{each}/{released}/{n}"].mean for n in PROTOCOL.pairs] for each in detectors
+        ]
     assert {path.name for path in figures.save(record, tmp_path)} == {"detection.png", "detection.svg"}
 
 

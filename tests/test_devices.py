@@ -13,7 +13,7 @@ import pytest
 from sublim_theory import cli, devices, ensemble
 from sublim_theory.devices import DeviceError
 from sublim_theory.ensemble import run_seeds
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 EIGHT = "--xla_force_host_platform_device_count=8"
 
@@ -169,7 +169,7 @@ import sys, jax
 from pathlib import Path
 from sublim_theory import devices
 from sublim_theory.ensemble import run_seeds
-from sublim_theory.results import Result
+from sublim_theory.record import load
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)
 with devices.compilation_cache(Path(sys.argv[1])):
@@ -235,12 +235,11 @@ def test_a_cache_that_others_can_write_to_is_refused(what, tmp_path, monkeypatch
 
 
 @pytest.mark.endurance
-def test_an_experiment_on_eight_devices_gives_the_numbers_of_one_and_says_so(tmp_path, tiny_result):
+def test_an_experiment_on_eight_devices_gives_the_numbers_of_one_and_says_so(tmp_path, tiny_record):
     words = shlex.split("--preset smoke --hidden 16 --noise-images 300 --teacher-epochs 2 --student-epochs 2 --seeds 3")
     code = "import sys; from experiments.command import reproduce; sys.exit(reproduce(sys.argv[1:]))"
     in_python(code, "fig10", *words, "--deterministic", "--chunk-size", "2", "--out", str(tmp_path))
-    record = Result.load(tmp_path / "fig10-smoke")
+    record = load(tmp_path / "fig10-smoke")
     assert record.provenance["devices_used"] == 8
     assert "deterministic_ops=true" in record.provenance["xla_flags"]
-    for name, values in tiny_result.arrays.items():
-        np.testing.assert_array_equal(record.arrays[name], values, err_msg=name)
+    assert record.table.identical(tiny_record.table)

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from experiments.tables import filled, verdict
 from sublim_theory import theorem
-from sublim_theory.results import Result
-from sublim_theory.statistics import summarize
+from sublim_theory.record import Record
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
@@ -81,5 +81,6 @@ def test_the_table_of_reported_values_is_that_of_the_committed_records():
 )
 def test_a_verdict_compares_our_interval_with_the_reported_range(values, row, expected):
     expectations = [{"condition": "c", "holds": False}]
-    record = Result("e", "paper", {}, {"c": summarize(values)}, {}, 0.0, expectations, {})
+    table = xr.Dataset({"c": ("seed", values, {"condition": "c", "over": "seed"})})
+    record = Record("e", "paper", {}, table, {}, 0.0, expectations)
     assert verdict(record, {"condition": "c", **row}) == expected

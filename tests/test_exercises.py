@@ -3,7 +3,6 @@
 Whole checks of the solutions take minutes and stand behind `endurance`; here their parts run, and everything small.
 """
 
-import dataclasses
 import functools
 import json
 import os
@@ -565,8 +564,8 @@ def test_findings_and_gain_are_held_against_hidden_seeds(write, monkeypatch):
         assert hint in first_wrong(write(changed("three_logits", *replacements))).remark
 
 
-TINY = dataclasses.replace(
-    predictors.PRESETS["smoke"], hidden=(8,), noise_images=256, teacher_epochs=1, student_epochs=1, groups=("base",)
+TINY = predictors.PRESETS["smoke"].but(
+    hidden=(8,), noise_images=256, teacher_epochs=1, student_epochs=1, groups=("base",)
 )
 
 
@@ -590,11 +589,11 @@ TINY = dataclasses.replace(
 )
 def test_a_prediction_that_is_none_is_told_before_training(write, monkeypatch, replacements, hint):
     monkeypatch.setattr("exercises.students.distil", lambda *_: pytest.fail("a student was trained"))
-    assert hint in first_wrong(write(changed("predict_transfer", *replacements)), config=TINY).remark
+    assert hint in first_wrong(write(changed("predict_transfer", *replacements)), settings=TINY).remark
 
 
 def test_a_small_prediction_is_made_before_and_judged_after_training(write):
-    (finding,) = found(write(text(SOLUTIONS, "predict_transfer")), config=TINY)
+    (finding,) = found(write(text(SOLUTIONS, "predict_transfer")), settings=TINY)
     assert "over 6 students" in finding.remark
 
 

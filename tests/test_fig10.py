@@ -1,6 +1,5 @@
 """The experiment: its claim in small, independence of seeds, resume after a real kill, expected values."""
 
-import dataclasses
 import json
 import os
 import shlex
@@ -14,20 +13,20 @@ import numpy as np
 import pytest
 
 from experiments import fig10
-from experiments.distillation import Split
 from experiments.expectations import judge
+from experiments.experiment import run
 from sublim_theory import data
 from sublim_theory.ensemble import run_seeds
-from sublim_theory.results import Result
+from sublim_theory.record import load
 from sublim_theory.training import NonFiniteLossError
 
 COMMAND = [sys.executable, "-m", "experiments", "fig10", "--preset", "smoke"]
 
 
 def test_smoke_shows_the_phenomenon_and_every_expectation_holds(tmp_path):
-    run = subprocess.run([*COMMAND, "--out", tmp_path], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count("holds") == 6
+    done = subprocess.run([*COMMAND, "--out", tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("holds") == 6
     folder = tmp_path / "fig10-smoke"
     summary = json.loads((folder / "summary.json").read_text())
     means = {name: row["mean"] for name, row in summary["conditions"].items()}
@@ -35,22 +34,30 @@ def test_smoke_shows_the_phenomenon_and_every_expectation_holds(tmp_path):
     assert means["student_aux"] > 0.3 > 0.2 > means["cross_aux"]
     assert all(row["n"] == len(row["values"]) == 2 for row in summary["conditions"].values())
     assert {path.name for path in folder.iterdir()} - {".lock"} == {
-        "summary.json", "arrays.npz", "chunks", "fig10a.png", "fig10a.svg", "fig10b.png", "fig10b.svg"
+        "summary.json", summary["table"]["file"], "chunks", "fig10a.png", "fig10a.svg", "fig10b.png", "fig10b.svg"
     }  # fmt: skip
 
 
-def test_a_seed_has_the_same_numbers_in_any_company(tiny, tiny_result):
-    later = fig10.run(dataclasses.replace(tiny, first_seed=1, seeds=2))
-    for name, values in tiny_result.arrays.items():
-        if not name.startswith("example/"):
-            np.testing.assert_array_equal(later.arrays[name], values[1:], err_msg=name)
+def test_the_table_has_named_axes(tiny_record):
+    accuracy = tiny_record.table["accuracy"]
+    assert accuracy.dims == ("network", "seed")
+    assert tuple(accuracy["network"].values) == fig10.NETWORKS
+    assert accuracy["seed"].values.tolist() == [0, 1, 2]
+    assert tiny_record.conditions["teacher"].values == tuple(accuracy.sel(network="teacher").values.astype(float))
 
 
-def test_every_update_has_a_loss(tiny, tiny_result):
-    teacher_steps = tiny.teacher_epochs * -(-1437 // tiny.batch_size)
-    student_steps = tiny.student_epochs * -(-300 // tiny.batch_size)
-    assert tiny_result.arrays["loss/teacher"].shape == (3, teacher_steps)
-    assert tiny_result.arrays["loss/student_aux"].shape == (3, student_steps)
+def test_a_seed_has_the_same_numbers_in_any_company(tiny, tiny_record):
+    later = run(fig10.EXPERIMENT, tiny.but(first_seed=1, seeds=2)).table
+    kept = ["accuracy", "teacher_loss", "student_loss"]
+    assert later[kept].identical(tiny_record.table[kept].sel(seed=[1, 2]))
+
+
+def test_every_update_has_a_loss(tiny, tiny_record):
+    protocol = tiny.protocol
+    teacher_steps = protocol.teacher_epochs * -(-1437 // protocol.batch_size)
+    student_steps = protocol.student_epochs * -(-300 // protocol.batch_size)
+    assert dict(tiny_record.table["teacher_loss"].sizes) == {"seed": 3, "teacher_step": teacher_steps}
+    assert dict(tiny_record.table["student_loss"].sizes) == {"student": 4, "seed": 3, "step": student_steps}
 
 
 TINY_OPTIONS = shlex.split("--hidden 16 --noise-images 300 --teacher-epochs 2 --student-epochs 2 --seeds 120")
@@ -75,26 +82,25 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_numbers(tmp_path
     os.truncate(damaged, damaged.stat().st_size // 2)
 
     subprocess.run([*COMMAND, *TINY_OPTIONS, "--out", disturbed], check=True, capture_output=True)
-    expected, produced = (Result.load(folder / "fig10-smoke") for folder in (undisturbed, disturbed))
+    expected, produced = (load(folder / "fig10-smoke") for folder in (undisturbed, disturbed))
     assert produced.conditions == expected.conditions
     assert produced.provenance["resumed_seeds"] == done - 1
-    for name, values in expected.arrays.items():
-        np.testing.assert_array_equal(produced.arrays[name], values, err_msg=name)
+    assert produced.table.identical(expected.table)
     assert not list(chunks.glob(".tmp-*")), "temporary files of the killed runs are gone"
 
 
 def test_a_diverging_run_stops_and_names_run_seed_step_and_config(tiny):
-    config = dataclasses.replace(tiny, optimizer="sgd", learning_rate=1e30, loss="squared_error")
+    settings = tiny.but(optimizer="sgd", learning_rate=1e30, loss="squared_error")
     with pytest.raises(
         NonFiniteLossError, match=r"loss of teacher became .* at step \d+ of seed 0.*learning_rate=1e\+30"
     ):
-        fig10.run(config)
+        run(fig10.EXPERIMENT, settings)
 
 
-def test_published_bands_follow_from_the_published_intervals_and_the_number_of_seeds(tiny_result):
+def test_published_bands_follow_from_the_published_intervals_and_the_number_of_seeds(tiny_record):
     published = {"reference": 0.0998, "teacher": 0.9434, "student_aux": 0.528, "student_all": 0.9126,
                  "cross_aux": 0.106, "cross_all": 0.743}  # fmt: skip
-    verdicts = judge("fig10", "paper", tiny_result.conditions)
+    verdicts = judge("fig10", "paper", tiny_record.conditions)
     assert {verdict.condition: verdict.expected for verdict in verdicts} == published
     student = next(verdict for verdict in verdicts if verdict.condition == "student_aux")
     sd = 0.022 * 10 / 1.96
@@ -102,15 +108,20 @@ def test_published_bands_follow_from_the_published_intervals_and_the_number_of_s
     assert not student.holds, "a net of 16 units on the embedded digits is no reproduction of MNIST"
 
 
-def test_there_is_no_verdict_where_nothing_is_expected(tiny_result):
-    assert judge("fig10", "custom", tiny_result.conditions) == []
-    assert judge("fig99", "paper", tiny_result.conditions) == []
+def test_there_is_no_verdict_where_nothing_is_expected(tiny_record):
+    assert judge("fig10", "custom", tiny_record.conditions) == []
+    assert judge("fig99", "paper", tiny_record.conditions) == []
 
 
-def test_seeds_under_one_vmap_give_the_mapped_numbers(tiny, tiny_result):
-    digits = data.load("digits")
-    run_seed = partial(fig10.run_seed, tiny, tiny.network(digits.features))
-    arrays = run_seeds(run_seed, [0, 1, 2], Split.of(digits), vectorize=True, chunk_size=2).arrays
+def test_seeds_under_one_vmap_give_the_mapped_numbers(tiny, tiny_record):
+    run_seed = partial(fig10.run_seed, tiny.protocol, tiny.rates)
+    split = tiny.protocol.select(data.load("digits"))
+
+    def accuracies(seed, split):
+        return run_seed(split, seed)["accuracy"]
+
+    arrays = run_seeds(accuracies, [0, 1, 2], split, vectorize=True, chunk_size=2).arrays
     for name, values in arrays.items():
         # Batched matrix products add in another order: float32 rounding, amplified by the updates of a short run.
-        np.testing.assert_allclose(values, tiny_result.arrays[name], rtol=2e-3, atol=2 / 360, err_msg=name)
+        expected = tiny_record.table["accuracy"].sel(network=name)
+        np.testing.assert_allclose(values, expected, rtol=2e-3, atol=2 / 360, err_msg=name)

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from experiments import EXPERIMENTS
-from experiments.registry import SUMMARIES, find
+from experiments.registry import SUMMARIES, docstring
 from experiments.tables import RECORDS
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 ELSEWHERE = {
     "alignment_path": "2.4 1.3",  # trait losses at the ends of paths, which are arrays
@@ -26,7 +26,7 @@ def known(name):
     """Means and intervals of the committed records of an experiment."""
     for folder in RECORDS.glob(f"{name}-*"):
         if folder.name.rpartition("-")[0] == name:
-            for summary in Result.load(folder, arrays=False).conditions.values():
+            for summary in load(folder).conditions.values():
                 yield from (summary.mean, -summary.mean, *([] if summary.ci95 is None else [summary.ci95]))
 
 
@@ -45,7 +45,7 @@ def test_a_number_that_no_record_has_is_noticed():
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if any(RECORDS.glob(f"{name}-*"))])
 def test_every_number_of_a_finding_is_in_a_record(name):
-    doc = find(name).__doc__
+    doc = docstring(name)
     found = [text for text in doc.split("\n\n") if re.match(r"Found|On MNIST|On the embedded digits", text)]
     cited = {name, *re.findall(r"`(sweep_\w+)`", doc)} & set(SUMMARIES)
     values = [value for each in cited for value in known(each)]

@@ -1,39 +1,39 @@
-"""Ablations and behavioural cloning: what they change and nothing else, on configs that take next to no time."""
-
-import dataclasses
+"""Ablations and behavioural cloning: what they change and nothing else, on settings that take next to no time."""
 
 import numpy as np
 import pytest
 
 import figures
 from experiments import ablations, behavioural_cloning, fig10
+from experiments.experiment import Context, points, run
 
 TINY = {"seeds": 1, "hidden": (8,), "noise_images": 64, "teacher_epochs": 1, "student_epochs": 1, "batch_size": 32}
 
 
 @pytest.fixture(scope="module")
 def cloned():
-    config = dataclasses.replace(behavioural_cloning.PRESETS["smoke"], **TINY, cloning_epochs=(0, 1, 40))
-    return behavioural_cloning.run(config)
+    settings = behavioural_cloning.PRESETS["smoke"].but(**TINY, cloning_epochs=(0, 1, 40))
+    return run(behavioural_cloning.EXPERIMENT, settings)
 
 
-def test_ablations_change_what_they_say_and_every_one_is_a_valid_config():
-    for preset, config in ablations.PRESETS.items():
-        points = ablations.changes(config, preset)
-        assert points["as published"] == {}
-        for change in points.values():
-            assert dataclasses.replace(config, **change) != config or not change
+def test_ablations_change_what_they_say_and_every_one_can_be_run():
+    for preset, settings in ablations.PRESETS.items():
+        changes = ablations.changes(settings, preset)
+        assert changes["as published"] == {}
+        for (name,), point in points(ablations.EXPERIMENT, settings, preset).items():
+            assert point == settings.but(**changes[name])
+            assert point != settings or not changes[name]
     assert len(ablations.changes(ablations.PRESETS["paper"], "paper")) == 10
     assert ablations.changes(ablations.PRESETS["paper"], "paper")["half the width"] == {"hidden": (128, 128)}
 
 
 def test_the_unchanged_point_is_figure_10_itself_and_the_record_is_drawn():
-    config = dataclasses.replace(ablations.PRESETS["smoke"], **TINY)
-    result = ablations.run(config, preset="smoke")
-    expected = fig10.run(config).conditions
+    settings = ablations.PRESETS["smoke"].but(**TINY)
+    record = run(ablations.EXPERIMENT, settings, Context("smoke"))
+    expected = run(fig10.EXPERIMENT, settings).conditions
     for name in ("teacher", "student_aux", "cross_aux"):
-        assert result.conditions[f"as published/{name}"] == expected[name]
-    axes = figures.importlib.import_module("figures.ablations").draw(result)["ablations"].axes[0]
+        assert record.conditions[f"as published/{name}"] == expected[name]
+    axes = figures.importlib.import_module("figures.ablations").draw(record)["ablations"].axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["as published", "m = 50"]
 
 
@@ -43,13 +43,20 @@ def test_cloning_brings_the_student_to_the_reference_behaviour(cloned):
 
 
 def test_without_cloning_it_is_the_cross_model_student_and_the_ceiling_is_the_student_itself(cloned):
-    config = dataclasses.replace(fig10.PRESETS["smoke"], **TINY, students=("student_aux", "cross_aux"))
-    expected = fig10.run(config)
+    expected = run(fig10.EXPERIMENT, fig10.PRESETS["smoke"].but(**TINY, students=("student_aux", "cross_aux")))
+    losses = {"0": cloned.table["student_loss"].sel(cloned=0), "shared": cloned.table["shared_loss"]}
     for ours, theirs in {"0": "cross_aux", "shared": "student_aux"}.items():
-        np.testing.assert_allclose(cloned.arrays[f"loss/{ours}"], expected.arrays[f"loss/{theirs}"], rtol=1e-4)
+        np.testing.assert_allclose(losses[ours], expected.table["student_loss"].sel(student=theirs), rtol=1e-4)
         assert cloned.conditions[f"accuracy/{ours}"].mean == pytest.approx(
             expected.conditions[theirs].mean, abs=1 / 180
         )
+
+
+def test_without_cloning_there_is_nothing_to_clone():
+    settings = behavioural_cloning.PRESETS["smoke"].but(**TINY, cloning_epochs=(0,))
+    record = run(behavioural_cloning.EXPERIMENT, settings)
+    assert list(record.conditions) == ["accuracy/0", "accuracy/shared", "mismatch/0", "teacher"]
+    assert record.table["clone_loss"].shape == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -63,16 +70,14 @@ def test_without_cloning_it_is_the_cross_model_student_and_the_ceiling_is_the_st
 )
 def test_a_wrong_setting_is_named(change, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(behavioural_cloning.PRESETS["smoke"], **change)
+        behavioural_cloning.PRESETS["smoke"].but(**change)
 
 
 def test_digits_serve_as_inputs_of_cloning_and_the_record_is_drawn(cloned):
-    config = dataclasses.replace(
-        behavioural_cloning.PRESETS["smoke"], **TINY, cloning_epochs=(1,), cloning_inputs="digits"
-    )
-    result = behavioural_cloning.run(config)
-    assert result.arrays["loss/clone_1"].shape == (1, -(-1437 // 32))
-    for record in (cloned, result):
+    settings = behavioural_cloning.PRESETS["smoke"].but(**TINY, cloning_epochs=(1,), cloning_inputs="digits")
+    on_digits = run(behavioural_cloning.EXPERIMENT, settings)
+    assert on_digits.table["clone_loss"].shape == (1, -(-1437 // 32))
+    for record in (cloned, on_digits):
         assert list(figures.importlib.import_module("figures.behavioural_cloning").draw(record)) == [
             "behavioural_cloning"
         ]

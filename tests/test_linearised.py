@@ -1,6 +1,5 @@
 """The linearised network against dense matrices in float64; the experiment against a loop by hand and figure 10."""
 
-import dataclasses
 import itertools
 
 import jax
@@ -11,8 +10,9 @@ from jax.flatten_util import ravel_pytree
 
 import figures
 from experiments import linearised as experiment
-from experiments.distillation import Split, begin
-from sublim_theory import cli, data, losses, models, training
+from experiments.distillation import begin
+from experiments.experiment import Context, run
+from sublim_theory import cli, data, losses, networks, training
 from sublim_theory.optimizers import optimizer
 from sublim_theory.training import Schedule, Student
 
@@ -23,7 +23,7 @@ RATE, STEPS = 0.05, 40
 def small():
     """A network in float64 with a reference, a teacher nearby and inputs, and its dense Jacobian at the reference."""
     with jax.enable_x64(True):
-        net = models.mlp(4, (5, 3), 3, 2, "tanh", dtype="float64")
+        net = networks.mlp(4, (5, 3), 3, 2, "tanh", dtype="float64")
         keys = jax.random.split(jax.random.key(0), 3)
         reference, away = net.init(keys[0]), net.init(keys[1])
         teacher = jax.tree.map(lambda a, b: a + 0.5 * b, reference, away)
@@ -116,33 +116,34 @@ def test_real_and_linear_student_part_at_second_order_in_the_rate(small):
 
 
 @pytest.fixture(scope="module")
-def config(tiny):
-    shared = {name: value for name, value in dataclasses.asdict(tiny).items() if name != "students"}
+def settings(tiny):
+    shared = {name: value for name, value in tiny.flat().items() if name != "students"}
     own = {"widths": (16, 8), "full_batch_images": 40, "full_batch_steps": 12, "sgd_learning_rate": 10.0}
-    return experiment.Config(**shared | own)
+    return experiment.PRESETS["paper"].but(**shared | own)
 
 
 @pytest.fixture(scope="module")
-def record(config):
-    return experiment.run(config, preset="smoke")
+def record(settings):
+    return run(experiment.EXPERIMENT, settings, Context("smoke"))
 
 
-def test_teacher_and_real_student_are_those_of_figure_10(record, tiny_result):
+def test_teacher_and_real_student_are_those_of_figure_10(record, tiny_record):
     for ours, theirs in {"16/teacher": "teacher", "16/reference": "reference", "16/adam/real": "student_aux"}.items():
         # One of 360 test images more or less: a larger program may round, and so decide a tie, differently.
-        expected = tiny_result.conditions[theirs].values
+        expected = tiny_record.conditions[theirs].values
         assert record.conditions[ours].values == pytest.approx(expected, abs=1.5 / 360), ours
 
 
-def test_the_experiment_is_the_recursion_written_out(config, record):
+def test_the_experiment_is_the_recursion_written_out(settings, record):
     """Full batch, width 16, seed 0, by a loop over vjps of the real network that uses no linearised network."""
-    digits = data.load("digits")
-    net, split = config.network(digits.features, hidden=(16,)), Split.of(digits)
+    digits, protocol, rates = data.load("digits"), settings.protocol, settings.rates
+    split = protocol.select(digits)
+    net = protocol.make_network(rates, split, hidden=(16,))
     imitate = losses.on_logits(losses.kl_divergence, net.auxiliary)
 
     @jax.jit
-    def run(split):
-        start = begin(config, net, jnp.int32(0), split)
+    def train(split):
+        start = begin(protocol, rates, split, jnp.int32(0), net=net)
         x, theta0, teacher = start.images[:40], start.reference, start.teacher.params
         z0, vjp = jax.vjp(lambda params: net.apply(params, x), theta0)
         _, jvp = jax.linearize(lambda params: net.apply(params, x), theta0)
@@ -157,34 +158,39 @@ def test_the_experiment_is_the_recursion_written_out(config, record):
             def step(_, moved, gradient=gradient):
                 return jax.tree.map(lambda a, g: a - 10 / 16 * g, moved, *vjp(gradient(z0 + jvp(moved))))
 
-            moved = jax.lax.fori_loop(0, config.full_batch_steps, step, jax.tree.map(jnp.zeros_like, theta0))
+            moved = jax.lax.fori_loop(0, protocol.full_batch_steps, step, jax.tree.map(jnp.zeros_like, theta0))
             size = jnp.linalg.norm(ravel_pytree(moved)[0]) / jnp.linalg.norm(ravel_pytree(theta0)[0])
             at_test, change = jax.jvp(lambda params: net.apply(params, split.test_x), (theta0,), (moved,))
             found[name] = size, jnp.argmax((at_test + change)[:, :10], axis=-1)
         return found
 
-    for name, (size, classes) in run(split).items():
-        assert record.arrays[f"displacement_size/16/full_batch/{name}"][0] == pytest.approx(float(size), rel=1e-4)
+    moved = record.table["displacement_size"].sel(width=16, rule="full_batch")[:, 0]
+    for name, (size, classes) in train(split).items():
+        assert float(moved.sel(model=name)) == pytest.approx(float(size), rel=1e-4)
         accuracy = np.mean(np.asarray(classes) == digits.test_y)
         assert record.conditions[f"16/full_batch/{name}"].values[0] == pytest.approx(accuracy, abs=1.5 / 360)
-    sizes = [record.arrays[f"displacement_size/16/full_batch/{name}"][0] for name in experiment.MODELS]
+    sizes = moved.values.tolist()
+    assert len(sizes) == len(experiment.MODELS)
     assert min(abs(a - b) for a, b in itertools.combinations(sizes, 2)) > 1e-3 * max(sizes)  # three different students
 
 
 def test_errors_cosines_and_sizes_are_of_the_same_triangle(record):
     for width, rule, model in itertools.product((8, 16), experiment.RULES, experiment.PREDICTIONS):
-        where = f"{width}/{rule}"
-        sizes = (record.arrays[f"displacement_size/{where}/{each}"] for each in (model, "real"))
-        ratio = np.divide(*sizes)
-        cosine, error = (record.arrays[f"displacement_{what}/{where}/{model}"] for what in ("cosine", "error"))
+        here = record.table.sel(width=width, rule=rule)
+        size = here["displacement_size"]
+        ratio = size.sel(model=model).values / size.sel(model="real").values
+        cosine, error = (here[f"displacement_{what}"].sel(model=model).values for what in ("cosine", "error"))
         np.testing.assert_allclose(error**2, 1 + ratio**2 - 2 * ratio * cosine, atol=1e-4)
-        assert ((cosine > 0.5) & (cosine < 1)).all(), (where, model)  # the rates are small here
+        assert ((cosine > 0.5) & (cosine < 1)).all(), (width, rule, model)  # the rates are small here
 
 
 def test_the_record_has_every_width_in_turn_and_is_drawn(record, tmp_path):
     names = list(record.conditions)
     assert len(names) == 2 * (2 + 3 * (3 + 1 + 4 * 2))
-    assert [f"/{name}".find("/16/") >= 0 for name in names] == [True] * (len(names) // 2) + [False] * (len(names) // 2)
+    assert record.table["width"].values.tolist() == [16, 8]
+    for variable, rows in itertools.groupby(record.rows, lambda row: row.variable):
+        widths = [row.at["width"] for row in rows]
+        assert widths == [16] * (len(widths) // 2) + [8] * (len(widths) // 2), variable
     for name, summary in record.conditions.items():
         if not name.startswith("displacement"):
             assert all(0 <= value <= 1 for value in summary.values), name

@@ -48,7 +48,7 @@ def test_wheel_and_sdist_install_and_verify_in_an_environment_of_their_own(tmp_p
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "experiments/expected.toml", "tests/conftest.py", "docs/index.md"} <= names
-    assert not [name for name in names if name.endswith(("fig10b.png", ".chunk", "arrays.npz"))]
+    assert not [name for name in names if name.endswith(("fig10b.png", ".chunk", "chunks"))]
 
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     binaries = tmp_path / "venv" / "bin"

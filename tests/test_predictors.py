@@ -6,17 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
 import figures
 from experiments import command, predictors
 from experiments.distillation import Split, Start, begin, distil_and_test
-from sublim_theory import cli, data, losses, models, training
-from sublim_theory.results import Result
+from experiments.experiment import run
+from sublim_theory import cli, data, losses, networks, optimizers, training
+from sublim_theory.record import load
 
 SIZE = {"features": 5, "hidden": (6, 4), "classes": 4, "auxiliary": 3, "activation": "tanh"}
-TINY = dataclasses.replace(
-    predictors.PRESETS["smoke"],
+TINY = predictors.PRESETS["smoke"].but(
     hidden=(16,),
     noise_images=300,
     teacher_epochs=2,
@@ -33,13 +34,13 @@ def record(tmp_path_factory):
     out = tmp_path_factory.mktemp("predictors")
     assert command.reproduce(["predictors", "--preset", "smoke", "--out", str(out)]) == 0
     assert (out / "predictors-smoke" / "predictors.png").exists()
-    return Result.load(out / "predictors-smoke")
+    return load(out / "predictors-smoke")
 
 
 @pytest.fixture(scope="module")
 def small():
     """A start with a teacher that is not far away, a student's own start, and the network, in float32."""
-    net, rng = models.mlp(**SIZE), np.random.default_rng(0)
+    net, rng = networks.mlp(**SIZE), np.random.default_rng(0)
     shapes = jax.eval_shape(net.init, jax.random.key(0))
 
     def network():
@@ -63,7 +64,7 @@ def dense(small, own):
     rms = [np.sqrt(np.mean(np.square(np.float64(w)))) for w in jax.tree.leaves(start.reference)]
     scale = np.repeat(rms, [w.size for w in jax.tree.leaves(start.reference)])
     with jax.enable_x64(True):
-        net = models.mlp(**SIZE, dtype="float64")
+        net = networks.mlp(**SIZE, dtype="float64")
         images = np.float64(start.images)
         unravel = jax.flatten_util.ravel_pytree(jax.tree.map(np.float64, start.reference))[1]
 
@@ -100,8 +101,8 @@ def dense(small, own):
 def test_what_is_known_before_training_is_that_of_dense_matrices(small):
     net, start, own = small
     loss = losses.on_logits(losses.kl_divergence, net.auxiliary)
-    config = predictors.Config(loss="kl")
-    find = jax.jit(lambda own, drawn: predictors.before_training(config, net, start, own, drawn, loss))
+    optimizer = optimizers.optimizer("adam", 3e-4)
+    find = jax.jit(lambda own, drawn: predictors.before_training(net, start, own, drawn, loss, optimizer))
     for initial in (own, start.reference):
         found, expected = find(initial, {"distance": 0.6, "learning_rate": 2.0}), dense(small, initial)
         assert set(found) == set(predictors.BEFORE)
@@ -115,7 +116,7 @@ def test_what_is_known_before_training_is_that_of_dense_matrices(small):
 
 def test_after_training_a_perfect_student_is_like_its_teacher_and_one_that_stayed_is_not(small):
     net, start, own = small
-    split = Split(start.images, jnp.arange(40) % 4, 0.5 * start.images, jnp.arange(40) % 4)
+    split = Split(start.images, jnp.arange(40) % 4, 0.5 * start.images, jnp.arange(40) % 4, 4)
     find = jax.jit(lambda own, student: predictors.after_training(net, start, own, student, split))
     perfect = find(start.reference, start.teacher.params)
     assert {name: perfect[name] for name in ("cka", "last_layer_cosine", "displacement_cosine")} == pytest.approx(
@@ -132,72 +133,81 @@ def test_after_training_a_perfect_student_is_like_its_teacher_and_one_that_staye
 
 def test_a_configuration_is_a_student_of_figure_10_with_what_it_drew():
     """Even seeds share the start; odd ones are here at distance 1, the cross-model student's start."""
-    found, digits = predictors.run(TINY), data.load("digits")
-    split = Split.of(digits)
+    found = run(predictors.EXPERIMENT, TINY).table.sel(group="base")
+    protocol, split = TINY.protocol, TINY.protocol.select(data.load("digits"))
 
     @jax.jit
     def expected(seed, numbers):
-        config = TINY.with_numbers(numbers)  # of teacher and noise; the students' learning rate is twice the teacher's
-        net, loss = config.network(digits.features), losses.on_logits(losses.kl_divergence, slice(10, 13))
-        start = begin(config, net, seed, split)
+        rates = dataclasses.replace(TINY.rates, **numbers)  # of teacher and noise
+        loss = losses.on_logits(losses.kl_divergence, slice(10, 13))
+        start = begin(protocol, rates, split, seed)
         students = {"even": (start.reference, loss), "odd": (start.other, loss)}
-        return distil_and_test(dataclasses.replace(TINY, learning_rate=2e-3), net, start, students, split)
+        theirs = dataclasses.replace(rates, learning_rate=2e-3)  # twice the teacher's
+        return distil_and_test(protocol, theirs, split, start, students)
 
     for seed, student in enumerate(("even", "odd")):
-        drawn = {name: found.arrays[f"value/{name}"][0, seed] for name in ("init_scale", "noise_scale")}
+        ours = found.sel(seed=seed)
+        drawn = {name: ours["value"].sel(predictor=name).values for name in ("init_scale", "noise_scale")}
         theirs = jax.tree.map(np.asarray, expected(jnp.int32(seed), drawn))
-        for ours, name in {"accuracy": student, "teacher": "teacher"}.items():
+        for name, network in {"accuracy": student, "teacher_accuracy": "teacher"}.items():
             # One of 360 test images more or less: another program may round, and so decide a tie, differently.
-            assert found.arrays[ours][0, seed] == pytest.approx(float(theirs[name]), abs=1.5 / 360)
-        loss = theirs[f"loss/{student}"][-3:].mean().item()  # an epoch of 300 images in batches of 128
-        assert found.arrays["value/distillation_loss"][0, seed] == pytest.approx(loss, rel=2e-3)
+            assert float(ours[name]) == pytest.approx(float(theirs["accuracy"][network]), abs=1.5 / 360)
+        loss = theirs["student_loss"][student][-3:].mean().item()  # an epoch of 300 images in batches of 128
+        assert float(ours["value"].sel(predictor="distillation_loss")) == pytest.approx(loss, rel=2e-3)
 
 
 def test_every_configuration_draws_for_itself_and_every_second_one_shares_its_start(record):
-    config, arrays = predictors.PRESETS["smoke"], record.arrays
-    np.testing.assert_array_equal(arrays["seed"], [range(6), range(10_000, 10_006)])
-    np.testing.assert_array_equal(arrays["value/distance"] == 0, arrays["seed"] % 2 == 0)
-    np.testing.assert_allclose(arrays["value/mismatch"], arrays["value/distance"] / arrays["value/sigma_star"], 1e-5)
+    protocol, seeds = predictors.PRESETS["smoke"].protocol, record.table["own_seed"].values
+    drawn = {name: record.table["value"].sel(predictor=name).values for name in predictors.PREDICTORS}
+    np.testing.assert_array_equal(seeds, [range(6), range(10_000, 10_006)])
+    np.testing.assert_array_equal(drawn["distance"] == 0, seeds % 2 == 0)
+    np.testing.assert_allclose(drawn["mismatch"], drawn["distance"] / drawn["sigma_star"], 1e-5)
     for name in ("learning_rate", "init_scale", "noise_scale"):
-        low, high = getattr(config, f"{name}s")
-        values = arrays[f"value/{name}"]
-        assert len(np.unique(values)) == values.size
-        assert ((low <= values) & (values <= high)).all()
-    assert arrays["accuracy"][0].tolist() == list(record.conditions["accuracy/base"].values)
+        low, high = getattr(protocol, f"{name}s")
+        assert len(np.unique(drawn[name])) == drawn[name].size
+        assert ((low <= drawn[name]) & (drawn[name] <= high)).all()
+    assert record.table["accuracy"].sel(group="base").values.tolist() == list(record.conditions["accuracy/base"].values)
 
 
-def test_the_correlations_are_those_of_the_arrays(record):
-    accuracy, shared = record.arrays["accuracy"], record.arrays["value/distance"] == 0
-    for name in predictors.PREDICTORS:
-        x = record.arrays[f"value/{name}"]
-        pooled = record.arrays[f"pooled/all/{name}"]
-        assert pooled[0] == pytest.approx(stats.spearmanr(x.ravel(), accuracy.ravel()).statistic)
-        assert pooled[1] <= pooled[0] <= pooled[2]
+def test_the_correlations_are_those_of_the_table(record):
+    accuracy, pooled = record.table["accuracy"].values, record.table["pooled"]
+    value = {name: record.table["value"].sel(predictor=name).values for name in predictors.PREDICTORS}
+    shared = value["distance"] == 0
+    for name, x in value.items():
+        rho, low, high = pooled.sel(subset="all", predictor=name)
+        assert float(rho) == pytest.approx(stats.spearmanr(x.ravel(), accuracy.ravel()).statistic)
+        assert low <= rho <= high
         expected = [stats.spearmanr(*row).statistic for row in zip(x, accuracy, strict=True)]
         assert record.conditions[f"within/{name}"].values == pytest.approx(expected)
-        moved = record.arrays[f"pooled/moved/{name}"][0]
+        moved = float(pooled.sel(subset="moved", predictor=name, end="rho"))
         assert moved == pytest.approx(stats.spearmanr(x[~shared], accuracy[~shared]).statistic)
     for name in ("distance", "mismatch"):  # the same for all that share the start
-        assert f"pooled/shared/{name}" not in record.arrays
+        assert pooled.sel(subset="shared", predictor=name).isnull().all()
         assert f"within_shared/{name}" not in record.conditions
 
 
 def test_a_group_where_nothing_varies_has_no_correlation():
-    values = {"distance": np.tile([0.0, 0.5], (2, 3)), "good": np.arange(12.0).reshape(2, 6)}
+    values = np.stack([np.tile([0.0, 0.5], (2, 3)), np.arange(12.0).reshape(2, 6)], axis=1)
+    axes = {"group": ["constant", "varied"], "predictor": ["distance", "good"], "seed": range(6)}
     accuracy = np.array([[0.1] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
-    within, pooled = predictors.correlations(values, accuracy)
-    assert within["within/good"].tolist() == pytest.approx([1])
-    assert pooled["pooled/all/good"][0] > 0.8
+    found = predictors.correlations(
+        xr.DataArray(values, axes), xr.DataArray(accuracy, {"group": axes["group"], "seed": axes["seed"]})
+    )
+    within = found["within"].sel(predictor="good")
+    assert within.isnull().values.tolist() == [True, False]
+    assert float(within.sel(group="varied")) == pytest.approx(1)
+    assert float(found["pooled"].sel(subset="all", predictor="good", end="rho")) > 0.8
 
 
 def test_the_figure_has_a_row_a_predictor_best_first_and_all_students(record):
     (figure,) = figures.importlib.import_module("figures.predictors").draw(record).values()
     rows, *_, scatter = (axes for part in figure.subfigs for axes in part.axes)
     assert len(rows.get_yticks()) == len(predictors.PREDICTORS)
-    strength = {name: abs(record.arrays[f"pooled/all/{name}"][0]) for name in predictors.PREDICTORS}
+    rho = record.table["pooled"].sel(subset="all", end="rho")
+    strength = {name: abs(float(rho.sel(predictor=name))) for name in predictors.PREDICTORS}
     labels = figures.importlib.import_module("figures.predictors").LABELS
     assert rows.get_yticklabels()[0].get_text() == labels[max(strength, key=strength.get)][1]
-    assert sum(len(points.get_offsets()) for points in scatter.collections) == record.arrays["accuracy"].size
+    assert sum(len(points.get_offsets()) for points in scatter.collections) == record.table["accuracy"].size
 
 
 @pytest.mark.parametrize(
@@ -220,9 +230,10 @@ def test_a_wrong_setting_is_named_before_any_work(capsys, options, message):
     ("setting", "message"),
     [
         ({"seeds": 5}, "seeds must lie between 6 and 10000 in each group, got 5"),
+        ({"first_seed": 2**31 - 50_000}, "must lie in"),
         ({"hidden": (8,), "groups": ("one_layer_fewer",)}, "hidden must have at least one layer"),
     ],
 )
 def test_what_does_not_fit_the_groups_is_refused_before_any_work(setting, message):
     with pytest.raises(ValueError, match=message):
-        predictors.run(dataclasses.replace(predictors.PRESETS["smoke"], **setting))
+        run(predictors.EXPERIMENT, predictors.PRESETS["smoke"].but(**setting))

@@ -13,7 +13,7 @@ import pytest
 
 from sublim_theory import cli, processes
 from sublim_theory.processes import ProcessError
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 TINY = shlex.split("--preset smoke --hidden 16 --noise-images 300 --teacher-epochs 2 --student-epochs 2")
 LOST_AFTER = 10
@@ -56,22 +56,21 @@ def require_success(found):
 
 def require_equal(record, expected):
     assert record.conditions == expected.conditions
-    for name, values in expected.arrays.items():
-        np.testing.assert_array_equal(record.arrays[name], values, err_msg=name)
+    assert record.table.identical(expected.table)
 
 
-def test_two_processes_of_two_devices_write_one_record_with_the_numbers_of_one(tmp_path, tiny_result):
+def test_two_processes_of_two_devices_write_one_record_with_the_numbers_of_one(tmp_path, tiny_record):
     words, environment = ["--devices", "2", "--seeds", "3"], {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     port = free_port()
     found = ends([start(i, 2, port, tmp_path, *words, environment=environment) for i in range(2)])
     require_success(found)
     assert "wrote" in found[0][1]
     assert found[1][1] == "", "process 0 alone reports"
-    record = Result.load(tmp_path / "fig10-smoke")
+    record = load(tmp_path / "fig10-smoke")
     assert (record.provenance["processes"], record.provenance["devices_used"]) == (2, 2)
     assert record.provenance["resumed_seeds"] == 0
     assert len(list((tmp_path / "fig10-smoke" / "chunks").glob("*.chunk"))) == 3
-    require_equal(record, tiny_result)
+    require_equal(record, tiny_record)
 
 
 MISTAKES = [
@@ -172,22 +171,22 @@ def test_a_lost_process_stops_the_others_and_the_next_start_goes_on(victim, coun
     assert 3 <= done < 400
     port = free_port()
     require_success(ends([start(i, count, port, tmp_path, "--seeds", "400") for i in range(count)]))
-    record = Result.load(folder)
+    record = load(folder)
     assert record.provenance["resumed_seeds"] == done
     alone = subprocess.run(
         [sys.executable, "-m", "experiments", "fig10", *TINY, "--seeds", "400", "--out", tmp_path / "alone"],
         capture_output=True, check=False,
     )  # fmt: skip
     assert alone.returncode == 0
-    require_equal(record, Result.load(tmp_path / "alone" / "fig10-smoke"))
+    require_equal(record, load(tmp_path / "alone" / "fig10-smoke"))
     assert not list(folder.rglob(".tmp-*"))
 
 
 @pytest.mark.endurance
-def test_four_processes_give_the_numbers_of_one(tmp_path, tiny_result):
+def test_four_processes_give_the_numbers_of_one(tmp_path, tiny_record):
     port = free_port()
     require_success(ends([start(i, 4, port, tmp_path, "--seeds", "3") for i in range(4)]))  # one has nothing to do
-    require_equal(Result.load(tmp_path / "fig10-smoke"), tiny_result)
+    require_equal(load(tmp_path / "fig10-smoke"), tiny_record)
 
 
 @pytest.mark.endurance
@@ -205,7 +204,7 @@ def test_a_process_that_fails_by_itself_says_why_and_stops_the_others(tmp_path):
 
 
 @pytest.mark.endurance
-def test_the_second_run_on_a_folder_is_refused_and_the_first_is_not_disturbed(tmp_path, tiny_result):
+def test_the_second_run_on_a_folder_is_refused_and_the_first_is_not_disturbed(tmp_path, tiny_record):
     first = [start(i, 2, port, tmp_path, "--seeds", "3") for port in [free_port()] for i in range(2)]
     lock = tmp_path / "fig10-smoke" / ".lock"
     while not lock.exists() and all(run.poll() is None for run in first):
@@ -216,11 +215,11 @@ def test_the_second_run_on_a_folder_is_refused_and_the_first_is_not_disturbed(tm
     assert refused[0][0] == 2
     assert "another run is writing" in refused[0][2]
     assert refused[1][0] != 0
-    require_equal(Result.load(tmp_path / "fig10-smoke"), tiny_result)
+    require_equal(load(tmp_path / "fig10-smoke"), tiny_record)
 
 
 @pytest.mark.endurance
-def test_slurm_tells_the_processes_how_to_meet(tmp_path, tiny_result):
+def test_slurm_tells_the_processes_how_to_meet(tmp_path, tiny_record):
     job = 1000 + os.getpid() % 3000  # JAX takes the port from the job's number
     runs = []
     for index in range(2):
@@ -234,7 +233,7 @@ def test_slurm_tells_the_processes_how_to_meet(tmp_path, tiny_result):
         }
         runs.append(start(index, 2, None, tmp_path, "--seeds", "3", environment=environment))
     require_success(ends(runs))
-    require_equal(Result.load(tmp_path / "fig10-smoke"), tiny_result)
+    require_equal(load(tmp_path / "fig10-smoke"), tiny_record)
 
 
 @pytest.mark.endurance
@@ -255,6 +254,6 @@ def test_the_points_of_a_job_array_are_gathered_without_running_anything_again(t
         [*sweep, *TINY, "--seeds", "2", "--vary", f"learning_rate={','.join(values)}", "--out", tmp_path / "whole"],
         check=True, capture_output=True,
     )  # fmt: skip
-    record = Result.load(whole.parent)
+    record = load(whole.parent)
     assert record.provenance["resumed_seeds"] == 4
     assert record.provenance["compile_seconds"] == 0

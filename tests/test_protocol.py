@@ -1,7 +1,6 @@
 """The paper's protocol as statements about `experiments.fig10`: who starts where, who learns what, on which inputs."""
 
 import inspect
-from dataclasses import asdict
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,16 +10,18 @@ import numpy as np
 import pytest
 from scipy import special
 
-from experiments import distillation, fig10
-from experiments.distillation import Split
-from experiments.fig10 import PRESETS, Config
+from experiments import command, distillation, fig10
+from experiments.distillation import Rates, Split
+from experiments.experiment import Settings
+from experiments.fig10 import PRESETS, Protocol
 from sublim_theory import noise, training
-from sublim_theory.cli import parse
 from sublim_theory.ensemble import seed_key, stream
 
 # Tiny, and run without jit, so that the arguments of every call can be looked at.
 SEED = 3
-CONFIG = Config(
+SETTINGS = Settings.of(
+    Protocol,
+    Rates,
     hidden=(6,),
     optimizer="sgd",
     learning_rate=0.01,
@@ -30,10 +31,11 @@ CONFIG = Config(
     noise_images=10,
     noise_scale=0.5,
 )
-NET = CONFIG.network(features=5)
 RNG = np.random.default_rng(0)
 TRAIN_X, TEST_X = (jnp.asarray(RNG.uniform(-1, 1, (rows, 5)), jnp.float32) for rows in (9, 40))
 TRAIN_Y, TEST_Y = jnp.arange(9) % 10, jnp.arange(40) % 10
+DATA = Split(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y, 10)
+NET = SETTINGS.protocol.make_network(SETTINGS.rates, DATA)
 STUDENTS = ("student_aux", "student_all", "cross_aux", "cross_all")
 
 
@@ -65,12 +67,14 @@ def seen():
         patch.setattr(training, "train_teacher", spy(training, "train_teacher"))
         patch.setattr(training, "distil", spy(training, "distil"))
         patch.setattr(distillation, "stream", spy(distillation, "stream"))
-        output = fig10.run_seed(CONFIG, NET, jnp.int32(SEED), Split(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y))
+        output = fig10.run_seed(SETTINGS.protocol, SETTINGS.rates, DATA, jnp.int32(SEED))
     (teacher,), (students,) = calls["train_teacher"], calls["distil"]
     return SimpleNamespace(output=output, teacher=teacher, students=students, streams=calls["stream"])
 
 
 # The published settings
+
+PAPER = PRESETS["paper"]
 
 
 def test_the_paper_preset_is_the_published_table():
@@ -95,12 +99,13 @@ def test_the_paper_preset_is_the_published_table():
         "loss": "kl",
         "temperature": None,
     }
-    settings = asdict(fig10.PRESETS["paper"])
+    settings = PAPER.flat()
     assert {name: settings[name] for name in published} == published
 
 
 def test_its_network_is_784_256_256_13():
-    net = fig10.PRESETS["paper"].network(784, 10)
+    images = jnp.zeros((1, 784))
+    net = PAPER.protocol.make_network(PAPER.rates, Split(images, jnp.zeros(1), images, jnp.zeros(1), 10))
     shapes = jax.eval_shape(net.init, seed_key(0))
     assert [shapes[layer]["kernel"].shape for layer in ("hidden_0", "hidden_1", "class_head", "auxiliary_head")] == [
         (784, 256), (256, 256), (256, 10), (256, 3)
@@ -109,21 +114,20 @@ def test_its_network_is_784_256_256_13():
 
 
 def test_its_optimiser_is_adam_at_3e_4():
-    rule, value = fig10.PRESETS["paper"].make_optimizer(), jnp.zeros(2)
+    rule, value = PAPER.protocol.make_optimizer(PAPER.rates), jnp.zeros(2)
     update, _ = rule.update(jnp.array([5.0, 1e-8]), rule.init(value), value)
     np.testing.assert_allclose(update, [-3e-4, -1.5e-4], rtol=1e-5)  # a sign, and a half where |g| is epsilon
 
 
 def test_its_loss_is_kl_at_temperature_one():
     student, teacher = np.array([[0.0, 1.0, -2.0]], np.float32), np.array([[1.5, 0.0, 0.5]], np.float32)
-    value = fig10.PRESETS["paper"].imitation_loss()(student, teacher)
+    value = PAPER.protocol.imitation_loss(PAPER.rates)(student, teacher)
     expected = special.rel_entr(special.softmax(teacher, -1), special.softmax(student, -1)).sum(-1)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
 def test_its_noise_is_uniform_between_minus_one_and_one():
-    preset = fig10.PRESETS["paper"]
-    images = np.asarray(noise.sampler(preset.noise, preset.noise_scale)(seed_key(0), 20, 784))
+    images = np.asarray(PAPER.protocol.sampler(PAPER.rates)(seed_key(0), 20, 784))
     assert images.min() == pytest.approx(-1, abs=1e-3)
     assert images.max() == pytest.approx(1, abs=1e-3)
     assert images.std() == pytest.approx(1 / 3**0.5, rel=0.02)
@@ -133,7 +137,7 @@ def test_its_noise_is_uniform_between_minus_one_and_one():
 def test_other_presets_change_sizes_and_data_but_no_choice_of_the_protocol(preset):
     sizes = {"seeds", "first_seed", "dataset", "batch_size", "learning_rate", "noise_images"}
     sizes |= {"teacher_epochs", "student_epochs"}
-    changed = asdict(fig10.PRESETS[preset]).items() - asdict(fig10.PRESETS["paper"]).items()
+    changed = PRESETS[preset].flat().items() - PAPER.flat().items()
     assert {name for name, _ in changed} <= sizes
 
 
@@ -173,7 +177,7 @@ def test_no_seed_is_paired_with_itself(monkeypatch, first):
     monkeypatch.setattr(training, "schedule", lambda *_, **__: None)
     monkeypatch.setattr(noise, "sampler", lambda *_: lambda *_: None)
     for seed in range(first, first + 11):
-        fig10.run_seed(CONFIG, NET, jnp.int32(seed), Split(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y))
+        fig10.run_seed(SETTINGS.protocol, SETTINGS.rates, DATA, jnp.int32(seed))
     for now, following in pairwise(starts):
         np.testing.assert_array_equal(now["cross_aux"], following["student_aux"])
         np.testing.assert_array_equal(now["cross_all"], now["cross_aux"])
@@ -228,18 +232,18 @@ def test_teacher_and_students_train_with_the_configs_optimiser(seen):
 
 def test_every_condition_is_scored_on_the_test_images_by_its_class_logits(seen):
     networks = {"reference": reference_of(SEED), "teacher": seen.teacher.result.params, **seen.students.result.params}
-    assert set(networks) == set(fig10.CONDITIONS)
+    assert set(networks) == set(fig10.NETWORKS)
     images, labels = np.asarray(TEST_X), np.asarray(TEST_Y)
     for name, params in networks.items():
         params = jax.tree.map(np.asarray, params)
         hidden = np.maximum(images @ params["hidden_0"]["kernel"] + params["hidden_0"]["bias"], 0)
         predictions = (hidden @ params["class_head"]["kernel"] + params["class_head"]["bias"]).argmax(axis=1)
-        assert float(seen.output[name]) == pytest.approx(np.mean(predictions == labels), abs=1e-6)
+        assert float(seen.output["accuracy"][name]) == pytest.approx(np.mean(predictions == labels), abs=1e-6)
 
 
 def test_losses_are_recorded_for_every_update_of_teacher_and_students(seen):
-    lengths = {name: len(values) for name, values in seen.output.items() if name.startswith("loss/")}
-    assert lengths == {"loss/teacher": 6} | {f"loss/{name}": 3 for name in STUDENTS}
+    assert len(seen.output["teacher_loss"]) == 6
+    assert {name: len(values) for name, values in seen.output["student_loss"].items()} == dict.fromkeys(STUDENTS, 3)
 
 
 # Streams
@@ -306,14 +310,14 @@ def test_no_stream_of_a_seed_serves_twice(seen):
 )
 def test_a_wrong_setting_is_named_before_anything_runs(settings, message):
     with pytest.raises(ValueError, match=message):
-        Config(**settings)
+        Settings.of(Protocol, Rates, **settings)
 
 
 @pytest.mark.parametrize("option", ["--precision", "--matmul-precision"])
 def test_the_precision_of_products_is_an_option_by_both_names(option):
-    config = parse(Config, [option, "default"], prog="test", default=PRESETS["smoke"])
-    assert config.matmul_precision == "default"
+    _, settings = command._parse(fig10.EXPERIMENT, ["--preset", "smoke", option, "default"])
+    assert settings == PRESETS["smoke"].but(matmul_precision="default")
 
 
 def test_the_last_seed_that_leaves_room_for_the_next_is_allowed():
-    assert Config(first_seed=2**31 - 2, seeds=1).first_seed == 2**31 - 2
+    assert Settings.of(Protocol, Rates, first_seed=2**31 - 2, seeds=1).first_seed == 2**31 - 2

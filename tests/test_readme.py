@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.tables import filled
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -61,7 +61,7 @@ def test_python_blocks_run_and_show_what_they_say(code, capsys):
 
 
 def test_the_table_is_that_of_the_committed_record():
-    record = Result.load(ROOT / "figures" / "fig10-paper", arrays=False)
+    record = load(ROOT / "figures" / "fig10-paper")
     assert filled(README) == README, "run `python -m experiments.tables`"
     student = record.conditions["student_aux"]
     assert f"| {student.mean:.4f} ± {student.ci95:.4f} |" in README

@@ -10,20 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
 from experiments import command as experiments_command
 from experiments import tables
-from experiments.registry import find
-from reports import charts, collect, comparison, known, page, text
-from reports.command import report
+from experiments.registry import SUMMARIES, find
+from reports import charts, comparison, known, page, text
+from reports.command import read, report
 from sublim_theory.cli import FAILED, MISSED, UsageError, guard
-from sublim_theory.results import RecordError, Result
-from sublim_theory.statistics import summarize
+from sublim_theory.record import Record, RecordError, label
+from sublim_theory.statistics import paired, summarize
 
 RECORDS = Path(__file__).parent.parent / "figures"
 ALL = sorted(path.parent.name for path in RECORDS.glob("*/summary.json"))
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x00\ud800'\"&</table>"
+OVERVIEW = "The records, and whether they are as expected"
+EXPECTED = {"condition": "a", "expected": 1.0, "ci95": 0.1, "low": 0.8, "high": 1.2, "produced": 2.0}
+EXPECTED |= {"holds": False, "source": "elsewhere"}
 
 
 class Page(HTMLParser):
@@ -80,22 +84,42 @@ def write(tmp_path):
     return run
 
 
+def of(conditions, **changes):
+    """A record of conditions by name, one value a seed."""
+    most = max(map(len, conditions.values()))
+    values = np.array([[*each, *[np.nan] * (most - len(each))] for each in conditions.values()], np.float64)
+    attributes = {"condition": "{network}", "over": "seed"}
+    seeds = changes.pop("seeds", range(most))
+    record = Record(
+        experiment="unheard_of",
+        preset="own",
+        config={"seeds": most},
+        table=xr.Dataset(
+            {"accuracy": (("network", "seed"), values, attributes)}, {"network": list(conditions), "seed": list(seeds)}
+        ),
+        provenance={"seeds": list(seeds), "commit": None, "dirty": None},
+        wall_seconds=1.0,
+        expectations=[],
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def over(axes, condition, *, vary=None, **config):
+    """A record of one variable over axes, which are given with their coordinates, and three seeds."""
+    shape = [*map(len, axes.values()), 3]
+    values = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+    table = xr.Dataset(
+        {"accuracy": ((*axes, "seed"), values, {"condition": condition, "over": "seed"})}, axes | {"seed": [4, 5, 6]}
+    )
+    return of({"a": [0]}, table=table, config=config | ({"vary": vary} if vary else {}))
+
+
 @pytest.fixture
 def make(tmp_path):
     """`make(name, conditions, **changes)` saves a record and gives its folder."""
 
     def save(name, conditions, **changes):
-        result = Result(
-            experiment="unheard_of",
-            preset="own",
-            config={"seeds": 3},
-            conditions={key: summarize(values) for key, values in conditions.items()},
-            provenance={"seeds": [0, 1, 2], "commit": None, "dirty": None},
-            wall_seconds=1.0,
-            expectations=[],
-            arrays={},
-        )
-        dataclasses.replace(result, **changes).save(tmp_path / name)
+        of(conditions, **changes).save(tmp_path / name)
         return tmp_path / name
 
     return save
@@ -103,142 +127,178 @@ def make(tmp_path):
 
 @pytest.fixture(scope="module")
 def committed():
-    records, damaged = collect.read([RECORDS])
+    records, damaged = read([RECORDS])
     assert not damaged
-    return {record.folder.name: record for record in records}
+    return {folder.name: record for folder, record in records.items()}
 
 
-@pytest.fixture(scope="module")
-def everything(committed):
-    return page.render(list(committed.values()))
-
-
-def test_every_record_is_in_one_page_of_less_than_10_mb(committed, everything):
+def test_every_committed_record_is_in_one_page_of_less_than_10_mb(committed):
     assert sorted(committed) == ALL
-    assert len(everything) < 10e6
-    shown = Page(everything.decode())
+    written = page.render({RECORDS / name: record for name, record in committed.items()}, [], {})
+    assert len(written) < 10e6
+    shown = Page(written.decode())
     assert shown.scripts == 2, "the chart library, once, and our own"
-    overview = shown.tables["The records, and whether they are as expected"]
-    assert len(overview) == 1 + len(ALL)
+    assert len(shown.tables[OVERVIEW]) == 1 + len(ALL)
     for record in committed.values():
-        title = f"{record.result.experiment.replace('_', ' ')}, {record.result.preset}"
-        judged = bool(record.verdicts)
+        title = f"{record.experiment.replace('_', ' ')}, {record.preset}"
+        judged = bool(record.expectations)
         rows = shown.tables[f"{'Expected and produced' if judged else 'Produced'}: {title}"]
         said = [row[:5] if judged else [row[0], "", "", row[1], ""] for row in rows[1:]]
         held = {None: "", True: "✓ holds", False: "✗ missed"}
-        assert said == [[*row[:-1], held[row.holds]] for row in tables.rows(record.result)]
+        assert said == [[*row[:-1], held[row.holds]] for row in tables.rows(record)]
         assert shown.words.count(f"Made again by {known.command(record)}") >= 1
 
 
-def test_nothing_in_the_page_comes_from_elsewhere(everything):
-    shown = Page(everything.decode())
+def test_nothing_in_the_page_comes_from_elsewhere(write, make):
+    _, shown = write(make("r", {"a": [1, 2, 3]}))
     for tag, given in shown.tags:
         address = given.get("src") or given.get("href") or "#"
         assert address == "data:," if tag == "link" else address.startswith("#"), (tag, given)
     assert not {"iframe", "object", "embed", "form"} & {tag for tag, _ in shown.tags}
+    policy = next(given["content"] for tag, given in shown.tags if given.get("http-equiv"))
+    assert policy.startswith("default-src 'none';")
+    assert policy.count("'sha256-") == 2
+    assert "unsafe" not in policy.split("script-src")[1]
 
 
-def test_the_overview_counts_what_holds(write):
-    status, shown = write(RECORDS / "fig10-paper", RECORDS / "sweep_width-default")
-    (_, fig10, width) = shown.tables["The records, and whether they are as expected"]
+def test_the_overview_counts_what_holds(write, make):
+    verdicts = [EXPECTED, EXPECTED | {"condition": "b", "holds": True}]
+    known_one = make("k", {"a": [1, 2], "b": [2, 3]}, experiment="fig10", preset="paper", expectations=verdicts)
+    status, shown = write(known_one, make("r", {"a": [1] * 100}, experiment="sweep_width"))
+    (_, fig10, width) = shown.tables[OVERVIEW]
     assert status == 0
-    assert fig10[:6] == ["fig10", "paper", "100", "6", "6 of 6 hold", "0"]
-    assert width[:6] == ["sweep_width", "default", "5", "24", "none", ""]
-    assert "A reference network is drawn." in shown.words  # the claim
+    assert fig10 == ["fig10, paper", "2", "2", "1 of 2 hold", "1.0 s"]
+    assert width == ["sweep width, own", "100", "1", "none", "1.0 s"]
+    assert "A *reference* network is drawn." in shown.words  # the claim
     assert "Over the width of the hidden layers" in shown.words
-    provenance = dict(shown.tables["Provenance: fig10, paper"])
-    assert provenance["seeds"] == "0 to 99"
-    assert provenance["dataset_sha256"].startswith("4f0b1b7e")
-    assert provenance["version of jax"]
-    assert dict(shown.tables["Config: fig10, paper"])["hidden"] == "[256, 256]"
+    origin = dict(shown.tables["Config and provenance: fig10, paper"])
+    assert (origin["config: seeds"], origin["provenance: seeds"]) == ("2", "[0, 1]")
+    assert origin["provenance: commit"] == "null"
 
 
 def test_a_missed_expectation_is_said(write, make):
-    sample = {"condition": "a", "expected": 1.0, "ci95": 0.1, "low": 0.8, "high": 1.2, "produced": 2.0}
-    rows = [sample | {"holds": False, "source": "elsewhere"}]
-    rows.append(rows[0] | {"condition": "b", "expected": None, "ci95": None, "low": None, "holds": True})
+    rows = [EXPECTED, EXPECTED | {"condition": "b", "expected": None, "ci95": None, "low": None, "holds": True}]
     status, shown = write(make("r", {"a": [1, 2, 3], "b": [0, 0, 1]}, expectations=rows))
     assert status == 0, "the report is made; its verdict is in the page"
-    assert shown.tables["The records, and whether they are as expected"][1][4:6] == ["1 of 2 hold", "1"]
     _, a, b = shown.tables["Expected and produced: unheard of, own"]
     assert a == ["a", "1.0000 ± 0.1000", "0.8000 to 1.2000", "2.0000 ± 1.1316", "✗ missed", "1.0000 to 3.0000", "3"]
     assert b[1:5] == ["every seed", "at most 1.2000", "at worst 2.0000", "✓ holds"]
+    assert "Expected: elsewhere" in shown.words
+
+
+def traces(figure, kind):
+    return [trace for trace in figure.data if trace.type == kind]
+
+
+def drawn(figure):
+    """What is said of every mean and of every value of a chart."""
+    return [[text for trace in traces(figure, kind) for text in trace.hovertext] for kind in ("scatter", "box")]
 
 
 def test_every_condition_is_drawn_once_with_all_of_its_seeds(committed):
     for name, record in committed.items():
-        drawn = [
-            point for chart in charts.charts(record) for series in chart.data["series"] for point in series["points"]
-        ]
-        assert sorted(point["name"] for point in drawn) == sorted(record.result.conditions), name
-        for point in drawn:
-            found = record.result.conditions[point["name"]]
-            assert point["values"] == pytest.approx(found.values, rel=1e-5)
-            assert (point["mean"], point["ci95"]) == pytest.approx((found.mean, found.ci95), rel=1e-5)
+        if len(record.rows) <= charts.MOST_CONDITIONS:
+            said = [drawn(figure) for _, figure in charts.charts(record)]
+            assert sum(len(means) for means, _ in said) == len(record.rows), name
+            values = [
+                trace[axis] for _, figure in charts.charts(record) for trace in traces(figure, "box") for axis in "xy"
+            ]
+            assert {value for each in values for value in each} >= {
+                v for row in record.rows for v in row.summary.values
+            }
 
 
-def test_a_sweep_is_drawn_over_its_values(committed):
-    found = {chart.title: chart for chart in charts.charts(committed["sweep_auxiliary-paper"])}
-    assert list(found) == ["student_aux", "cross_aux", "reference", "teacher"]
-    student = found["student_aux"]
-    assert (student.kind, student.axis) == ("lines", "auxiliary")
-    assert student.places == ["1", "2", "3", "5", "10", "20", "50"]
-    assert [series["name"] for series in student.series] == ["loss kl", "loss squared_error"]
-    assert [point["at"] for point in student.series[0]["points"]] == list(range(7))
+def test_a_swept_setting_is_the_axis_of_lines():
+    axes = {"auxiliary": [1, 3, 10], "loss": ["kl", "huber"], "network": ["reference", "student_aux"]}
+    vary = {"auxiliary": [1, 3, 10], "loss": ["kl", "huber"]}
+    name = "auxiliary={auxiliary},loss={loss}/{network}"
+    found = dict(charts.charts(over(axes, name, vary=vary, auxiliary=3, loss="kl")))
+    assert list(found) == ["accuracy, network reference", "accuracy, network student aux"]
+    student = found["accuracy, network student aux"]
+    assert (student.layout.xaxis.title.text, student.layout.legend.title.text) == ("auxiliary", "loss")
+    assert student.layout.xaxis.categoryarray == ("1", "3", "10")
+    kl, huber = traces(student, "scatter")
+    assert (kl.name, huber.name, kl.mode) == ("kl", "huber", "lines+markers")
+    assert (kl.x, kl.y) == (("1", "3", "10"), (4, 16, 28))
+    assert kl.hovertext[0].startswith("auxiliary=1,loss=kl/student_aux<br>mean 4.0000")
+    values = traces(student, "box")[0]
+    assert (values.x[:4], values.y[:4]) == (("1", "1", "1", "3"), (3, 4, 5, 15))
+    assert values.hovertext[1] == "auxiliary=1,loss=kl/student_aux<br>seed 5: 4.0000"
 
-    (width,) = charts.charts(committed["sweep_width-default"])
-    assert (width.kind, width.axis, width.places[0]) == ("lines", "hidden", "16x16")
-    assert [series["name"] for series in width.series] == ["reference", "teacher", "student_aux", "cross_aux"]
-
-
-def test_conditions_that_belong_together_share_a_chart(committed):
-    by_title = {chart.title: chart for chart in charts.charts(committed["init_distance-default"])}
-    assert by_title[""].places == ["reference", "teacher", "student_aux"]
-    assert (by_title["interpolated"].kind, by_title["interpolated"].places[0]) == ("lines", "0.1")
-    assert by_title["sigma_star_relative"].kind == "dots"
-    linearised = {chart.title: chart for chart in charts.charts(committed["linearised-default"])}
-    assert linearised["agreement"].places == linearised["by number"].places == ["32", "64", "128", "256"]
-    assert "adam/first_order" in [series["name"] for series in linearised["agreement"].series]
-    (ablations,) = charts.charts(committed["ablations-default"])
-    assert (ablations.kind, ablations.places[0], len(ablations.series)) == ("dots", "as published", 4)
-    fig10 = charts.charts(committed["fig10-paper"])[0]
-    assert [point["band"] is not None for point in fig10.series[0]["points"]] == [True] * 6
+    hidden = {"hidden": ["16x16", "32x32"], "network": ["reference", "teacher"]}
+    ((title, width),) = charts.charts(over(hidden, "hidden={hidden}/{network}", vary={"hidden": [1, 2]}, hidden=[16]))
+    assert (title, traces(width, "scatter")[0].mode, len(width.data)) == ("accuracy", "lines+markers", 6)
 
 
-@pytest.mark.parametrize("name", ["fig10-paper", "sweep_auxiliary-paper", "detection-default", "theorem_layers-paper"])
-def test_the_command_reads_back_as_the_config(committed, name):
-    record = committed[name]
-    sublim, reproduce, experiment, *words = shlex.split(known.command(record))
-    assert (sublim, reproduce) == ("sublim", "reproduce")
-    run, config = experiments_command._parse(experiment, find(experiment), words)
-    assert run.preset == record.result.preset
-    plain = json.loads(json.dumps(dataclasses.asdict(config)))
-    assert {key: record.result.config[key] for key in plain if key in record.result.config} == {
-        key: value for key, value in plain.items() if key in record.result.config
+def test_numbers_are_the_axis_of_lines_in_their_order_and_words_have_rows():
+    ((_, numbers),) = charts.charts(over({"width": [64, 8, 16], "group": ["a", "b"]}, "{width}/{group}"))
+    assert numbers.layout.xaxis.categoryarray == ("8", "16", "64")
+    assert [trace.name for trace in traces(numbers, "scatter")] == ["a", "b"]
+    changes = over(
+        {"change": ["as published", "m = 50"], "network": ["x", "y"]}, "{change}/{network}", vary={"change": [1]}
+    )
+    ((_, words),) = charts.charts(changes)
+    assert [each.text for each in words.layout.annotations] == ["as published", "m = 50"]
+    assert [trace.name for trace in traces(words, "scatter")] == ["x", "y"]
+    assert traces(words, "scatter")[0].mode == "markers"
+    ((title, alone),) = charts.charts(over({}, "teacher"))
+    assert (title, alone.layout.annotations[0].text, alone.layout.showlegend) == ("accuracy", "teacher", False)
+
+
+def test_every_variable_with_conditions_has_a_chart_with_bands():
+    record = of(
+        {"a": [1, 2], "b": [3, 4]},
+        expectations=[EXPECTED, EXPECTED | {"condition": "b", "expected": None, "ci95": None}],
+    )
+    more = {
+        "cosine": ("seed", [0.5, 0.25], {"condition": "cosine", "over": "seed"}),
+        "loss": (("seed", "step"), np.ones((2, 9))),
     }
+    found = dict(charts.charts(dataclasses.replace(record, table=record.table.assign(more))))
+    assert list(found) == ["accuracy", "cosine"]
+    ((band,), (nothing,)) = (traces(figure, "bar") for figure in found.values())
+    assert (band.y, band.base) == (("a",), (0.8,))
+    assert band.x == pytest.approx((0.4,))
+    assert not nothing.x
 
 
-def test_the_command_has_what_differs_from_the_preset(committed):
-    record = committed["fig10-paper"]
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_the_command_reads_back_as_the_config(name):
+    experiment = find(name)
+    for preset, settings in experiment.presets.items():
+        vary = experiment.vary(settings, preset) if experiment.vary else {}
+        config = json.loads(json.dumps(settings.flat() | {"vary": {k: [*map(label, v)] for k, v in vary.items()}}))
+        record = of(
+            {"a": [0]}, experiment=name, preset=preset, config=config | {"seeds": 3, "dataset": "fashion_mnist"}
+        )
+        sublim, reproduce, again, *words = shlex.split(known.command(record))
+        assert (sublim, reproduce, again) == ("sublim", "reproduce", name)
+        run, read_back = experiments_command._parse(experiment, words)
+        assert run.preset == preset
+        assert read_back == settings.but(seeds=3, dataset="fashion_mnist")
+
+
+def test_the_command_has_what_differs_from_the_preset():
+    settings = json.loads(json.dumps(find("fig10").presets["paper"].flat()))
 
     def command(experiment="fig10", preset="paper", **config):
-        changed = {**record.result.config, **config}
-        result = dataclasses.replace(record.result, experiment=experiment, preset=preset, config=changed)
-        return known.command(dataclasses.replace(record, result=result))
+        return known.command(of({"a": [0]}, experiment=experiment, preset=preset, config={**settings, **config}))
 
     usual = "sublim reproduce fig10 --preset paper"
+    assert command() == usual
     assert command(hidden=[8, 4], bias=False) == f"{usual} --hidden 8 4 --no-bias"
     assert command(loss="$(rm -rf ~)") == f"{usual} --loss '$(rm -rf ~)'"
-    swept = command(experiment="sweep_fig10", vary={"temperature": [1.0, 4.0], "hidden": [[8], [8, 8]]})
+    swept = command(experiment="sweep_fig10", vary={"temperature": [1.0, 4.0], "hidden": ["8", "8x8"]})
     assert swept == "sublim sweep fig10 --preset paper --vary temperature=1,4 --vary hidden=8,8x8"
     assert command(experiment="os") is None
     assert command(preset="custom") is None
+    assert command(experiment="sweep_fig10") is None
     assert command(experiment="sweep_fig10", vary={"hidden": [{"a": 1}]}) is None
-    assert command(experiment="sweep_width", vary={"hidden": [[1]]}) is None, "the preset has other values"
+    assert command(experiment="sweep_width", vary={"hidden": ["1"]}) is None, "the preset has other values"
 
 
 def test_what_a_hostile_record_says_is_text(write, make):
-    expected = {"condition": HOSTILE, "expected": 1.0, "ci95": 0.1, "low": 0.0, "high": 1.2, "produced": 1.0}
+    expected = EXPECTED | {"condition": HOSTILE, "low": -1e308, "high": 1e308, "source": HOSTILE}
     folder = make(
         "hostile",
         {HOSTILE: [1e100, -1e99, 0], f"{HOSTILE}/a": [1, 2, 3], f"{HOSTILE}/b": [1, 2, 3], "x" * 100_000: [1, 2, 3]},
@@ -246,7 +306,7 @@ def test_what_a_hostile_record_says_is_text(write, make):
         preset=HOSTILE,
         config={HOSTILE: HOSTILE, "points": [HOSTILE], "vary": {HOSTILE: HOSTILE}, "long": ["y" * 1_000_000]},
         provenance={"seeds": [0, 1, 10**40], "versions": HOSTILE, "commit": {HOSTILE: [HOSTILE]}, "dirty": HOSTILE},
-        expectations=[expected | {"holds": True, "source": HOSTILE}],
+        expectations=[expected],
         wall_seconds=1e300,
     )
     status, shown = write(folder, "--against", folder)
@@ -258,6 +318,7 @@ def test_what_a_hostile_record_says_is_text(write, make):
     assert not [character for character in shown.words if not character.isprintable()]
     assert len(shown.words) < 50_000
     assert all("alert(1)" in json.dumps(chart) or "xxx" in json.dumps(chart) for chart in shown.charts)
+    assert "<script" not in json.dumps(shown.charts), "the chart library would take it for markup"
 
 
 def test_many_conditions_and_values_are_cut_and_that_is_said(write, make):
@@ -265,30 +326,39 @@ def test_many_conditions_and_values_are_cut_and_that_is_said(write, make):
     status, shown = write(make("many", many), make("long", {"a": np.linspace(0, 1, 100_000)}, preset="long"))
     assert status == 0
     assert len(shown.tables["Produced: unheard of, own"]) == 1 + page.MOST_ROWS
-    assert "The first 1000 of 3000 conditions" in shown.words
-    assert "The figures show the first 300 of 3000 conditions." in shown.words
-    drawn = [len(point["values"]) for chart in shown.charts for each in chart["series"] for point in each["points"]]
-    assert len(drawn) == charts.MOST_CONDITIONS + 1
-    assert max(drawn) == charts.MOST_VALUES
+    assert "Of 3000 conditions the figures show the first 300, the table at most 1000" in shown.words
+    boxes = {len(trace["y"]) for chart in shown.charts for trace in chart["data"] if trace["type"] == "box"}
+    assert boxes == {charts.MOST_CONDITIONS * 3, charts.MOST_VALUES}
 
 
 DAMAGE = {
     "half": lambda text: text[: len(text) // 2],
-    "nan": lambda text: text.replace("0.5", "NaN"),
-    "infinite": lambda text: text.replace("0.5", "1e999"),
-    "schema": lambda text: text.replace('"schema": 1', '"schema": 99'),
+    "nan": lambda text: text.replace("1.0", "NaN"),
+    "infinite": lambda text: text.replace("1.0", "1e999"),
+    "schema": lambda text: text.replace('"schema": 2', '"schema": 1'),
     "list": lambda _: "[]",
     "deep": lambda _: "[" * 100_000,
     "binary": lambda _: "\x00\ud800",
     "no expectation": lambda text: text.replace('"expectations": []', '"expectations": [1]'),
     "half an expectation": lambda text: text.replace('"expectations": []', '"expectations": [{"condition": "a"}]'),
+    "word for a number": lambda text: text.replace('"expectations": []', f'"expectations": [{WORDS}]'),
+    "of nothing": lambda text: text.replace('"expectations": []', f'"expectations": [{NOTHING}]'),
+    "too large": lambda text: text.replace('"expectations": []', f'"expectations": [{LARGE}]'),
+    "no verdict": lambda text: text.replace('"expectations": []', f'"expectations": [{UNDECIDED}]'),
 }
+WORDS, NOTHING = json.dumps(EXPECTED | {"low": "a"}), json.dumps(EXPECTED | {"condition": "b"})
+LARGE, UNDECIDED = (
+    json.dumps(EXPECTED | {"produced": 10**400, "expected": 10**400}),
+    json.dumps(EXPECTED | {"holds": []}),
+)
 
 
 def test_damaged_records_are_named_and_the_rest_is_shown(write, make, tmp_path, capsys):
     for name, damage in DAMAGE.items():
         path = make(f"in/{name}", {"a": [0.5, 0.25, 1]}) / "summary.json"
         path.write_bytes(damage(path.read_text("utf-8")).encode("utf-8", "surrogatepass"))
+    next(make("in/no table", {"a": [0.5, 0.25, 1]}).glob("table-*")).unlink()
+    make("in/twice", {"a": [1, 2]}, seeds=[1, 1])
     (tmp_path / "in/folder/summary.json").mkdir(parents=True)
     (tmp_path / "in/dangling").mkdir()
     (tmp_path / "in/dangling/summary.json").symlink_to("nowhere")
@@ -296,12 +366,14 @@ def test_damaged_records_are_named_and_the_rest_is_shown(write, make, tmp_path, 
     (tmp_path / "in/other").mkdir()
     status, shown = write(tmp_path / "in")
     assert status == MISSED
-    assert len(shown.tables["The records, and whether they are as expected"]) == 2
+    assert len(shown.tables[OVERVIEW]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == len(DAMAGE) + 2
-    for name in (*DAMAGE, "folder", "dangling"):
+    damaged = (*DAMAGE, "no table", "twice", "folder", "dangling")
+    assert len(errors) == len(damaged)
+    for name in damaged:
         assert any(f"in/{name}" in line for line in errors), name
         assert str(tmp_path / "in" / name) in shown.words
+    assert any("in/schema" in line and "another schema" in line for line in errors)
 
 
 def test_without_any_record_that_can_be_read_nothing_is_written(make, tmp_path, capsys):
@@ -316,11 +388,11 @@ def test_mistakes_are_one_line(make, tmp_path):
     folder = make("r", {"a": [1, 2]})
     (tmp_path / "empty").mkdir()
     for words, said in {
-        ("nowhere",): "cannot list nowhere: No such file",
-        (folder / "summary.json",): "Not a directory",
+        ("nowhere",): "no record in nowhere",
+        (folder / "summary.json",): "no record in",
         (tmp_path / "empty",): "no record in",
         (): "name at least one folder",
-        (folder, "--against", "nowhere"): "cannot list nowhere",
+        (folder, "--against", "nowhere"): "no record in nowhere",
         (folder, "--colour", "red"): "--colour",
     }.items():
         with pytest.raises(UsageError, match=said) as raised:
@@ -344,87 +416,110 @@ def test_what_is_not_installed_is_said(make, monkeypatch, library):
 def test_a_folder_given_twice_is_shown_once(write, make):
     folder = make("r", {"a": [1, 2, 3]})
     _, shown = write(folder, folder.parent)
-    assert len(shown.tables["The records, and whether they are as expected"]) == 2
+    assert len(shown.tables[OVERVIEW]) == 2
 
 
-def test_two_equal_runs_are_bit_equal(write):
-    status, shown = write(RECORDS / "fig10-paper", "--against", RECORDS)
+def test_two_equal_runs_are_bit_equal(write, make):
+    folder = make("here/r", {"a": [1, 2, 3], "b": [0, 0, 1]})
+    make("there/left", {"a": [1]}, experiment="other")
+    shutil.copytree(folder, folder.parent.parent / "there/r")
+    status, shown = write(folder, "--against", folder.parent.parent / "there")
     assert status == 0
-    _, row = next(rows for caption, rows in shown.tables.items() if caption.startswith("This run beside"))
-    assert row == ["fig10, paper", "6", "6", "0", "0 to 99"]
-    assert "All 6 conditions are bit-equal" in shown.words
+    assert shown.tables[OVERVIEW][1][-1] == "2 of 2 bit-equal, 0 intervals exclude 0"
     assert "Config and provenance are the same." in shown.words
-    assert "In the other only: ablations, default" in shown.words
+    assert f"In the other only: {folder.parent.parent / 'there/left'}" in shown.words
 
 
 def test_two_runs_are_compared_seed_by_seed(make, write):
     rng = np.random.default_rng(0)
     ours, noise = rng.normal(size=6), rng.normal(size=6) / 50
     theirs = ours[1:] - 0.1 + noise[1:]
-    here = make("here", {"a": ours, "b": [1.0] * 6, "c": [0] * 6}, provenance={"seeds": [0, 1, 2, 3, 4, 5]})
+    here = make("here", {"a": ours, "b": [1.0] * 6, "c": [0] * 6})
     there = make(
         "there",
         {"b": [0.75] * 5, "a": theirs, "d": [1] * 5},
+        seeds=[1, 2, 3, 4, 5],
         provenance={"seeds": [1, 2, 3, 4, 5], "device": "another"},
-        config={"seeds": 5},
     )
-    ((found,), left) = comparison.match(collect.read([here])[0], collect.read([there])[0])
-    assert left == []
-    assert found.seeds == (1, 2, 3, 4, 5)
-    a, b, c, d = found.differences
+    (ours_read, _), (theirs_read, _) = read([here]), read([there])
+    assert comparison.match(ours_read, theirs_read) == {here: there}
+    a, b, c, d = comparison.compare(ours_read[here], theirs_read[there])
     oracle = stats.ttest_rel(ours[1:], theirs).confidence_interval(0.95)
-    assert (a.mean - a.ci95, a.mean + a.ci95) == pytest.approx((oracle.low, oracle.high))
-    assert (a.pairs, a.equal, a.seen) == (5, False, True)
-    assert (b.mean, b.ci95, b.seen) == (0.25, 0, True)
-    assert (c.theirs, c.mean, d.ours) == (None, None, None)
-    assert ("config: seeds", "3", "5") in found.settings
-    assert ("provenance: device", "not there", "another") in found.settings
+    found = a.difference
+    assert (found.mean - found.ci95, found.mean + found.ci95) == pytest.approx((oracle.low, oracle.high))
+    assert (found.n, a.equal, a.seen) == (5, False, True)
+    assert (b.difference.mean, b.difference.ci95, b.seen) == (0.25, 0, True)
+    assert (c.theirs, c.difference, d.ours) == (None, None, None)
 
     _, shown = write(here, "--against", there)
     rows = {row[0]: row for row in shown.tables["This run and the other: unheard of, own"]}
-    assert rows["b"] == ["b", "1.0000 ± 0.0", "0.7500 ± 0.0", "0.2500 ± 0.0", "no", "excludes 0"]
+    assert rows["b"] == ["b", "1.0000 ± 0.0", "0.7500 ± 0.0", "0.2500 ± 0.0", "excludes 0", "5", "no"]
     assert rows["c"][2] == rows["d"][1] == "not there"
-    assert "each seed with itself, with the 95% interval of the paired t-test" in shown.words
+    assert "each with itself, with the 95% interval of the paired t-test" in shown.words
+    settings = shown.tables["What differs in config and provenance: unheard of, own"]
+    assert ["config: seeds", "6", "5"] in settings
+    assert ["provenance: device", "not there", "another"] in settings
 
 
-def test_other_seeds_are_another_sample(make):
-    here = make("here", {"a": [1, 2, 3], "b": [1], "c": [1e308]}, provenance={"seeds": [0, 1, 2]})
-    there = make("there", {"a": [2, 3, 4], "b": [1], "c": [-1e308]}, provenance={"seeds": [7, 8, 9]})
-    found = comparison.compare(*collect.read([here])[0], *collect.read([there])[0])
-    a, b, c = found.differences
-    assert (a.mean, a.pairs) == (-1, 0)
-    assert a.ci95 == pytest.approx(2**0.5 * summarize([1, 2, 3]).ci95)
+def test_other_seeds_are_another_sample():
+    here = of({"a": [1, 2, 3], "b": [1], "c": [1e308]})
+    there = of({"a": [2, 3, 4], "b": [1], "c": [-1e308]}, seeds=[7, 8, 9])
+    a, b, c = comparison.compare(here, there)
+    assert (a.difference.mean, a.difference.n) == (-1, 0)
+    assert a.difference.ci95 == pytest.approx(2**0.5 * summarize([1, 2, 3]).ci95)
     assert not a.seen
-    assert (b.mean, b.ci95, b.equal) == (0, None, False), "other seeds"
-    assert c.mean is None, "beyond the largest number"
+    assert (b.difference.mean, b.difference.ci95, b.equal) == (0, None, False), "other seeds"
+    assert c.difference is None, "beyond the largest number"
 
 
-def test_runs_are_matched_by_experiment_preset_and_folder(make):
-    ours = [make(f"a/{name}", {"x": [1]}, preset=preset) for name, preset in [("p", "own"), ("q", "own"), ("r", "no")]]
-    theirs = [make(f"b/{name}", {"x": [1]}) for name in ("z", "q")]
-    found, left = comparison.match(collect.read(ours)[0], collect.read(theirs)[0])
-    assert [each and each.theirs.folder.name for each in found] == ["z", "q", None]
-    assert left == []
+def test_pairs_are_matched_by_coordinate():
+    rng = np.random.default_rng(1)
+    ours = xr.DataArray(
+        rng.normal(size=(3, 6)).astype(np.float32),
+        coords={"kind": ["a", "b", "c"], "seed": range(6)},
+        dims=("kind", "seed"),
+    )
+    theirs = xr.DataArray(
+        rng.normal(size=(7, 2)), coords={"seed": range(2, 9), "kind": ["c", "b"]}, dims=("seed", "kind")
+    )
+    ours[1, 3:] = np.nan
+    mean, ci95, n = paired(ours, theirs)
+    oracle = stats.ttest_rel(ours.values[2, 2:].astype(np.float64), theirs.values[:4, 0]).confidence_interval(0.95)
+    c = {"kind": "c"}
+    assert (float(mean.sel(c) - ci95.sel(c)), float(mean.sel(c) + ci95.sel(c))) == pytest.approx(
+        (oracle.low, oracle.high)
+    )
+    assert n.sel(kind=["b", "c"]).values.tolist() == [1, 4]
+    assert np.isnan(ci95.sel(kind="b")), "a single pair has no interval"
+    apart = paired(ours, theirs.assign_coords(seed=range(20, 27)))
+    assert (apart.n.values.tolist(), np.isnan(apart.mean).all()) == ([0, 0], True)
+    with pytest.raises(ValueError, match="need arrays with the axis 'kind'"):
+        paired(ours, theirs.isel(kind=0), "kind")
+
+
+def test_runs_are_matched_by_experiment_preset_axes_and_folder():
+    one, other = of({"x": [1]}), of({"x": [1]}, preset="no")
+    swept = over({"hidden": ["8", "9"]}, "{hidden}", vary={"hidden": ["8", "9"]})
+    ours = {Path("a/p"): one, Path("a/q"): one, Path("a/r"): other, Path("a/s"): swept}
+    theirs = {Path("b/z"): one, Path("b/q"): one, Path("b/s"): swept}
+    assert comparison.match(ours, theirs) == {
+        Path("a/p"): Path("b/z"),
+        Path("a/q"): Path("b/q"),
+        Path("a/s"): Path("b/s"),
+    }
 
 
 def test_a_text_is_short_and_printable():
     assert text.clip("a\nb\u202ec") == "a\ufffdb\ufffdc"
-    assert len(text.clip("x" * 1000)) == text.LONGEST
+    assert len(text.clip("x" * 1000)) == 200
     deep = json.loads("[" * 900 + "]" * 900)
     assert text.value(deep).startswith(("[[[", "nested"))
-    assert [text.value(each) for each in (None, True, {"a": 1})] == ["none", "yes", '{"a": 1}']
-    assert [text.seeds(each) for each in ((0, 1, 2), (3, 5), (0, 10**40), None)] == [
-        "0 to 2",
-        "3, 5",
-        f"0, {10**40}",
-        "unknown",
-    ]
-    assert [text.duration(each) for each in (0.04, 75.04, 600, 86400)] == ["0.0 s", "75.0 s", "10 min", "24.0 h"]
+    assert [text.value(each) for each in (None, True, {"a": 1})] == ["null", "true", '{"a": 1}']
 
 
 def test_the_command_says_what_it_wrote(make, tmp_path, capsys):
     folder = shutil.copytree(make("r", {"a": [1, 2]}), tmp_path / "copy here")
     out = tmp_path / "a folder/page.html"
     assert guard(report, [str(folder), "--out", str(out)]) == 0
-    assert capsys.readouterr().out.startswith(f"wrote {shlex.quote(str(out))}: 1 record, ")
+    assert capsys.readouterr().out.startswith(f"wrote {shlex.quote(str(out))}: 1 records, ")
     assert out.read_text("utf-8").startswith("<!doctype html>")

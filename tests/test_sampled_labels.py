@@ -1,6 +1,5 @@
 """Sampled labels: right in expectation, filtered images that have no influence, and the experiment in small."""
 
-import dataclasses
 import itertools
 import math
 
@@ -10,33 +9,35 @@ import numpy as np
 import pytest
 
 import figures
-from experiments import fig10, sampled_labels
-from experiments.distillation import Split, begin
-from sublim_theory import cli, data, losses, models
+from experiments import fig10, labels, sampled_labels
+from experiments.distillation import Rates, begin
+from experiments.experiment import Settings, run
+from sublim_theory import cli, data, losses, networks
 
-CONFIG = dataclasses.replace(
-    sampled_labels.PRESETS["smoke"], seeds=2, hidden=(16,), auxiliary=3, noise_images=600, teacher_epochs=2
-)
+SETTINGS = sampled_labels.PRESETS["smoke"].but(seeds=2, hidden=(16,), auxiliary=3, noise_images=600, teacher_epochs=2)
+PROTOCOL, RATES = SETTINGS.protocol, SETTINGS.rates
 
 
 @pytest.fixture(scope="module")
 def record():
-    return sampled_labels.run(CONFIG)
+    return run(sampled_labels.EXPERIMENT, SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def seed():
-    """A seed's start and what is released, and the training of its students as a compiled function of the latter."""
-    digits = data.load("digits")
-    net = CONFIG.network(digits.features)
+    """A seed's network, start and what is released, and the training of its students as a function of these two."""
+    digits = PROTOCOL.select(data.load("digits"))
 
     def prepare(split):
-        start = begin(CONFIG, net, jnp.int32(0), split)
-        return start, sampled_labels.release(CONFIG, net, start)
+        start = begin(PROTOCOL, RATES, split, jnp.int32(0))
+        return start, sampled_labels.release(PROTOCOL, RATES, split, start)
 
-    start, released = jax.jit(prepare)(Split.of(digits))
-    train = jax.jit(lambda start, released: sampled_labels.students_of(CONFIG, net, start, released).params)
-    return net, start, released, lambda released: train(start, released)
+    def students(start, labels, rows):
+        whole, parts = sampled_labels.students(PROTOCOL, RATES, digits, start, labels, rows)
+        return whole.params | parts.params
+
+    start, released = jax.jit(prepare)(digits)
+    return PROTOCOL.make_network(RATES, digits), start, released, jax.jit(students)
 
 
 def outcomes(probabilities, samples):
@@ -60,22 +61,22 @@ def test_over_all_outcomes_of_the_samples_the_mean_gradient_is_the_soft_one(imag
     z = np.tanh(x @ teacher["hidden_0"]["kernel"] + teacher["hidden_0"]["bias"])
     z = z @ teacher["auxiliary_head"]["kernel"] + teacher["auxiliary_head"]["bias"]
     probabilities = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    chances, labels = map(np.array, zip(*outcomes(probabilities, samples), strict=True))
+    chances, drawn = map(np.array, zip(*outcomes(probabilities, samples), strict=True))
     assert len(chances) == 27
     assert chances.sum() == pytest.approx(1, abs=1e-14)
     surest = np.eye(3)[z.argmax(axis=1)]
     with jax.enable_x64(True):
-        net = models.mlp(4, (5,), 2, 3, "tanh", dtype="float64")
+        net = networks.mlp(4, (5,), 2, 3, "tanh", dtype="float64")
 
         @jax.jit
-        def gradients(labels):
+        def gradients(drawn):
             soft_loss = losses.on_logits(losses.kl_divergence, net.auxiliary)
             target = net.apply(teacher, x)
             soft = jax.grad(lambda params: jnp.mean(soft_loss(net.apply(params, x), target)))(student)
-            sampled = jax.grad(lambda p, labels: jnp.mean(sampled_labels.label_loss(net, net.apply(p, x), labels)))
-            return soft, jax.vmap(sampled, in_axes=(None, 0))(student, labels)
+            sampled = jax.grad(lambda p, shares: jnp.mean(labels.label_loss(net, net.apply(p, x), shares)))
+            return soft, jax.vmap(sampled, in_axes=(None, 0))(student, drawn)
 
-        soft, sampled = jax.device_get(gradients(np.concatenate([labels, surest[None]])))
+        soft, sampled = jax.device_get(gradients(np.concatenate([drawn, surest[None]])))
     for layer, kind in itertools.product(sizes, ("kernel", "bias")):
         *each, surest = sampled[layer][kind]
         expected = soft[layer][kind]
@@ -87,7 +88,7 @@ def test_over_all_outcomes_of_the_samples_the_mean_gradient_is_the_soft_one(imag
 
 def test_samples_come_from_the_softmax_and_fewer_are_the_first_of_more():
     logits = jnp.array([[0.0, 1.0, -1.0], [2.0, 0.0, 0.0]], jnp.float32)
-    shares = sampled_labels.sample_shares(jax.random.key(0), jnp.repeat(logits, 500, axis=0), (1, 2, 40))
+    shares = labels.sample_shares(jax.random.key(0), jnp.repeat(logits, 500, axis=0), (1, 2, 40))
     assert shares.shape == (3, 1000, 3)
     np.testing.assert_allclose(shares.sum(axis=-1), 1, rtol=1e-6)
     counts = np.asarray(shares) * np.array([1, 2, 40])[:, None, None]
@@ -100,26 +101,26 @@ def test_samples_come_from_the_softmax_and_fewer_are_the_first_of_more():
 
 
 def test_the_filter_keeps_the_images_on_which_the_teacher_is_least_sure(seed):
-    net, start, released, _ = seed
+    net, start, (_, rows, passed), _ = seed
     z = np.asarray(net.apply(start.teacher.params, start.images), np.float64)[:, net.classes]
     sure = (np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)).max(axis=1)
     kept = np.zeros(len(sure), bool)
-    kept[np.asarray(released.kept)] = True
-    assert kept.sum() == CONFIG.kept() == len(set(np.asarray(released.thinned).tolist())) == 300
+    kept[np.asarray(rows["filtered"])] = True
+    assert kept.sum() == PROTOCOL.kept() == len(set(np.asarray(rows["thinned"]).tolist())) == 300
     assert sure[kept].max() <= sure[~kept].min() + 1e-6
-    assert float(released.threshold) == pytest.approx(sure[kept].max(), rel=1e-5)
+    assert float(passed["threshold"]) == pytest.approx(sure[kept].max(), rel=1e-5)
 
 
 def test_no_removed_image_influences_the_student(seed):
-    _, _, released, train = seed
-    removed = np.setdiff1d(np.arange(CONFIG.noise_images), np.asarray(released.kept))
+    _, start, (shares, groups, _), train = seed
+    removed = np.setdiff1d(np.arange(PROTOCOL.noise_images), np.asarray(groups["filtered"]))
 
     def changed(rows):
-        labels = {name: values.at[rows].set(values[rows][:, ::-1]) for name, values in released.labels.items()}
-        return train(released._replace(images=released.images.at[rows].add(1.0), labels=labels))
+        other = {name: values.at[rows].set(values[rows][:, ::-1]) for name, values in shares.items()}
+        return train(start._replace(images=start.images.at[rows].add(1.0)), other, groups)
 
-    before, after, negative = train(released), changed(removed), changed(released.kept[:1])
-    for n in map(str, CONFIG.samples):
+    before, after, negative = train(start, shares, groups), changed(removed), changed(groups["filtered"][:1])
+    for n in map(str, PROTOCOL.samples):
         same = {
             group: [
                 jax.tree.all(jax.tree.map(np.array_equal, before[f"{group}/{n}"], other[f"{group}/{n}"]))
@@ -134,23 +135,24 @@ def test_no_removed_image_influences_the_student(seed):
 
 
 def test_with_soft_labels_it_is_the_student_of_figure_10(record):
-    names = {field.name for field in dataclasses.fields(fig10.Config)} - {"students"}
-    shared = {name: getattr(CONFIG, name) for name in names}
-    theirs = fig10.run(fig10.Config(**shared, students=("student_aux",)))
+    own = {"samples", "removed"}
+    shared = {name: value for name, value in SETTINGS.flat().items() if name not in own}
+    theirs = run(fig10.EXPERIMENT, Settings.of(fig10.Protocol, Rates, **shared, students=("student_aux",)))
+    ours, theirs = (each.table["accuracy"] for each in (record, theirs))
     # Another loss with the same gradient: float32 rounding.
-    np.testing.assert_allclose(record.arrays["soft"], theirs.arrays["student_aux"], atol=3 / 360)
-    np.testing.assert_array_equal(record.arrays["teacher"], theirs.arrays["teacher"])
+    np.testing.assert_allclose(ours.sel(network="soft"), theirs.sel(network="student_aux"), atol=3 / 360)
+    np.testing.assert_array_equal(ours.sel(network="teacher"), theirs.sel(network="teacher"))
 
 
 def test_the_record_has_every_student_and_its_figure_a_line_a_group(record, tmp_path):
-    students = [f"{group}/{n}" for group in sampled_labels.GROUPS for n in CONFIG.samples]
+    students = [f"{group}/{n}" for group in sampled_labels.GROUPS for n in PROTOCOL.samples]
     assert list(record.conditions) == ["reference", "teacher", "soft", *students, "passed", "threshold"]
     assert record.conditions["passed"].mean == 0.5
     assert 0.1 < record.conditions["threshold"].mean < 1
     (figure,) = figures.importlib.import_module("figures.sampled_labels").draw(record).values()
     drawn = [container.lines[0].get_ydata().tolist() for container in figure.axes[0].containers]
     order = ("samples", "thinned", "filtered", "cross")
-    assert drawn == [[record.conditions[f"{group}/{n}"].mean for n in CONFIG.samples] for group in order]
+    assert drawn == [[record.conditions[f"{group}/{n}"].mean for n in PROTOCOL.samples] for group in order]
     names = {path.name for path in figures.save(record, tmp_path)}
     assert names == {"sampled_labels.png", "sampled_labels.svg"}
 
@@ -160,9 +162,9 @@ def test_the_record_has_every_student_and_its_figure_a_line_a_group(record, tmp_
     [
         ("--samples 10 1", "samples must ascend from 1 or more, got (10, 1)"),
         ("--samples 0", "samples must ascend from 1 or more, got (0,)"),
-        ("--removed 1", "removed must lie in (0, 1), got 1.0"),
-        ("--removed 1e-9", "removed must leave and remove some of the 4096 images, got 1e-09"),
-        ("--removed nan", "removed must lie in (0, 1), got nan"),
+        ("--removed 1", "removed must lie in (0, 1) and split the 4096 images, got 1.0"),
+        ("--removed 1e-9", "removed must lie in (0, 1) and split the 4096 images, got 1e-09"),
+        ("--removed nan", "removed must lie in (0, 1) and split the 4096 images, got nan"),
         ("--auxiliary 1", "auxiliary must be at least 2"),
         ("--loss squared_error", "no loss 'squared_error' with temperature None"),
         ("--temperature 2", "no loss 'kl' with temperature 2.0"),

@@ -1,7 +1,5 @@
 """Shared, redrawn and frozen parts, and students of another network."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +7,13 @@ import pytest
 
 import figures
 from experiments import shared_parts, sweep
-from experiments.distillation import Split, begin
-from sublim_theory import cli, data, losses, training
+from experiments.distillation import begin
+from experiments.experiment import run
+from sublim_theory import cli, data, losses, networks, training
 from sublim_theory.optimizers import optimizer
 from sublim_theory.training import Student
 
-CONFIG = dataclasses.replace(
-    shared_parts.PRESETS["smoke"],
+SETTINGS = shared_parts.PRESETS["smoke"].but(
     seeds=2,
     hidden=(24, 16),
     auxiliary=3,
@@ -24,7 +22,7 @@ CONFIG = dataclasses.replace(
     student_epochs=2,
     groups=shared_parts.GROUPS,
 )
-SMALL = dataclasses.replace(CONFIG, hidden=(16,), seeds=1, groups=("frozen", "network"))
+SMALL = SETTINGS.but(hidden=(16,), seeds=1, groups=("frozen", "network"))
 
 
 def same(a, b):
@@ -35,25 +33,26 @@ def same(a, b):
 def seed():
     """A seed's start, students, and what they became."""
     digits = data.load("digits")
-    net = CONFIG.network(digits.features)
-    loss = losses.on_logits(CONFIG.imitation_loss(), net.auxiliary)
+    protocol, rates = SETTINGS.protocol, SETTINGS.rates
+    split = protocol.select(digits)
+    loss = losses.on_logits(protocol.imitation_loss(rates), protocol.make_network(rates, split).auxiliary)
     students = {}
 
     @jax.jit
-    def run(split):
-        start = begin(CONFIG, net, jnp.int32(0), split)
-        students.update(shared_parts.students_of(CONFIG, net, start, loss))
+    def train(split):
+        start, net = begin(protocol, rates, split, jnp.int32(0)), protocol.make_network(rates, split)
+        students.update(shared_parts.students_of(protocol, rates, split, start, loss))
         rule = optimizer("adamw", 1e-2, weight_decay=0.1)
         fit = training.distil(net, start.teacher.params, students, start.images, rule, start.batches)
         return start, {name: student.params for name, student in students.items()}, fit
 
-    start, initial, fit = run(Split.of(digits))
+    start, initial, fit = train(split)
     return start, {name: students[name]._replace(params=initial[name]) for name in students}, fit
 
 
 @pytest.fixture(scope="module")
 def record():
-    return shared_parts.run(SMALL)
+    return run(shared_parts.EXPERIMENT, SMALL)
 
 
 def test_there_is_a_student_for_every_part(seed):
@@ -61,7 +60,7 @@ def test_there_is_a_student_for_every_part(seed):
     names = [f"redrawn/{part}" for part in redrawn] + ["frozen/class_head", "frozen/auxiliary_head"]
     names += [f"network/{kind}" for kind in ("shallower", "deeper", "narrower", "wider")]
     names += ["convolutional/3x3"]
-    assert list(seed[1]) == CONFIG.students() == names
+    assert list(seed[1]) == SETTINGS.protocol.students() == names
 
 
 def test_a_redrawn_part_is_the_next_seeds_and_the_rest_the_reference_bit_for_bit(seed):
@@ -112,30 +111,30 @@ def test_other_networks_have_the_references_heads_and_hidden_layers_of_their_own
 
 
 def test_a_network_of_one_layer_has_only_the_students_that_there_can_be():
-    config = dataclasses.replace(CONFIG, hidden=(16,))
-    assert config.other_hidden() == {"deeper": (16, 16)}
-    assert config.redrawn() == ["hidden_0", "class_head", "auxiliary_head", "all"]
+    protocol = SETTINGS.but(hidden=(16,)).protocol
+    assert protocol.other_hidden() == {"deeper": (16, 16)}
+    assert protocol.redrawn() == ["hidden_0", "class_head", "auxiliary_head", "all"]
 
 
 def test_a_students_network_and_frozen_layers_may_be_left_out():
     """A pair of parameters and loss is a student, and every layer may be frozen."""
-    net = CONFIG.network(5)
+    net = networks.mlp(5, (24, 16))
     rule = optimizer("adam", 1e-3)
 
     @jax.jit
-    def run(params, teacher, x):
+    def train(params, teacher, x):
         pair = (params, losses.squared_error)
         plan = training.schedule(jax.random.key(1), 4, batch_size=2, epochs=1)
         return training.distil(net, teacher, {"pair": pair, "still": Student(*pair, tuple(params))}, x, rule, plan)
 
     params = jax.jit(net.init)(jax.random.key(0))
-    fit = run(params, jax.jit(net.init)(jax.random.key(2)), jnp.ones((4, 5)))
+    fit = train(params, jax.jit(net.init)(jax.random.key(2)), jnp.ones((4, 5)))
     assert same(fit.params["still"], params)
     assert not same(fit.params["pair"], params)
 
 
 def test_a_layer_that_is_not_there_cannot_be_frozen():
-    net = CONFIG.network(5)
+    net = networks.mlp(5, (24, 16))
     params = jax.eval_shape(net.init, jax.random.key(0))
     students = {"s": Student(params, losses.squared_error, frozen=("head",))}
     plan = training.Schedule(jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4)))
@@ -144,7 +143,7 @@ def test_a_layer_that_is_not_there_cannot_be_frozen():
 
 
 def test_the_record_and_its_figure_have_every_student(record, tmp_path):
-    assert list(record.conditions) == ["reference", "teacher", *SMALL.students()]
+    assert list(record.conditions) == ["reference", "teacher", *SMALL.protocol.students()]
     assert record.conditions["frozen/class_head"] == record.conditions["redrawn/none"]
     (figure,) = figures.importlib.import_module("figures.shared_parts").draw(record).values()
     heights = [bar.get_height() for bar in figure.axes[0].patches]
@@ -153,10 +152,13 @@ def test_the_record_and_its_figure_have_every_student(record, tmp_path):
 
 
 def test_it_can_be_swept_like_any_experiment(tmp_path):
-    config = dataclasses.replace(SMALL, groups=("frozen",))
-    swept = sweep.run(shared_parts, "sweep_shared_parts", config, {"learning_rate": (1e-3, 3e-3)})
+    vary = {"learning_rate": (1e-3, 3e-3)}
+    swept = run(
+        sweep.over(shared_parts.EXPERIMENT, lambda _: vary, name="sweep_shared_parts", summary=""),
+        SMALL.but(groups=("frozen",)),
+    )
     assert "learning_rate=0.003/frozen/auxiliary_head" in swept.conditions
-    (axes,) = figures.importlib.import_module("figures.sweep").draw(swept)["sweep"].axes
+    (axes,) = figures.importlib.import_module("figures.any_record").draw(swept)["sweep"].axes
     assert {"everything shared", "class head frozen", "teacher"} <= set(axes.get_legend_handles_labels()[1])
     figures.save(swept, tmp_path)
 

@@ -1,24 +1,21 @@
 """The sweep over input distributions: its record has their spectra, and its figure shows them beside accuracy."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 import figures
 from experiments import fig10
+from experiments.experiment import Context, run
 from experiments.sweeps import SWEEPS
 from figures import sweep_inputs
 from sublim_theory import data, noise
 from sublim_theory.ensemble import seed_key, stream
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
-NAMES = SWEEPS["sweep_inputs"].smoke["noise"]
+SWEEP = SWEEPS["sweep_inputs"]
+NAMES = ("uniform", "images")
 COUNT = 80
-
-
-CONFIG = dataclasses.replace(
-    SWEEPS["sweep_inputs"].PRESETS["smoke"],
+SETTINGS = SWEEP.presets["smoke"].but(
     hidden=(8,),
     learning_rate=1e-2,
     noise_images=COUNT,
@@ -29,28 +26,28 @@ CONFIG = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def result():
-    return SWEEPS["sweep_inputs"].run(CONFIG, preset="smoke")
+    return run(SWEEP, SETTINGS, Context("smoke"))
 
 
 def test_every_distribution_is_swept_and_two_of_them_in_the_smoke_preset():
-    sweep = SWEEPS["sweep_inputs"]
-    assert set(sweep.values("default")["noise"]) == set(sweep.values("paper")["noise"]) == set(noise.DISTRIBUTIONS)
-    assert NAMES == ("uniform", "images")
+    varied = {preset: tuple(SWEEP.vary(settings, preset)["noise"]) for preset, settings in SWEEP.presets.items()}
+    assert set(varied["default"]) == set(varied["paper"]) == set(noise.DISTRIBUTIONS)
+    assert varied["smoke"] == NAMES
 
 
 def test_the_record_has_the_spectrum_of_the_first_seeds_inputs_at_every_point(result):
-    assert set(result.arrays) == {
-        f"noise={name}/{kind}" for name in NAMES for kind in ("eigenvalues", "effective_rank")
-    }
+    spectra, ranks = result.table["eigenvalues"], result.table["effective_rank"]
+    assert spectra.dims == ("noise", "rank")
+    assert set(result.table.data_vars) == {"accuracy", "eigenvalues", "effective_rank"}
     train_x = data.load("digits").train_x
     for name in NAMES:
         inputs = noise.sampler(name, images=train_x)(stream(seed_key(0), "noise"), COUNT, 64)
         singular = np.linalg.svd(np.asarray(inputs, np.float64) - np.mean(np.asarray(inputs), axis=0), compute_uv=False)
         eigenvalues = singular**2 / (COUNT - 1)
-        np.testing.assert_allclose(result.arrays[f"noise={name}/eigenvalues"], eigenvalues, atol=1e-5)
+        np.testing.assert_allclose(spectra.sel(noise=name), eigenvalues, atol=1e-5)
         rank = 1 / ((eigenvalues / eigenvalues.sum()) ** 2).sum()
-        assert result.arrays[f"noise={name}/effective_rank"] == pytest.approx(rank, rel=1e-5)
-    assert result.arrays["noise=images/effective_rank"] < result.arrays["noise=uniform/effective_rank"] / 2
+        assert float(ranks.sel(noise=name)) == pytest.approx(rank, rel=1e-5)
+    assert ranks.sel(noise="images") < ranks.sel(noise="uniform") / 2
 
 
 def test_students_on_other_inputs_are_other_students_of_the_same_teacher(result):
@@ -61,7 +58,7 @@ def test_students_on_other_inputs_are_other_students_of_the_same_teacher(result)
 
 
 def test_example_images_are_of_the_distribution():
-    examples = fig10.run(dataclasses.replace(CONFIG, noise="images")).arrays["example/noise"]
+    examples = run(fig10.EXPERIMENT, SETTINGS.but(noise="images")).table["example_noise"].values
     assert examples.shape == (fig10.EXAMPLES, 8, 8)
     rows = {row.tobytes() for row in data.load("digits").train_x}
     assert {image.tobytes() for image in examples} <= rows
@@ -69,19 +66,19 @@ def test_example_images_are_of_the_distribution():
 
 def test_the_figure_of_the_saved_record_shows_spectra_and_accuracies(result, tmp_path):
     result.save(tmp_path)
-    loaded = Result.load(tmp_path)
+    loaded = load(tmp_path)
     assert sorted(path.name for path in figures.save(loaded, tmp_path) if path.suffix == ".png") == [
         "spectrum.png", "sweep.png"
     ]  # fmt: skip
     left, right = sweep_inputs.spectra(loaded).axes
     assert (left.get_xscale(), left.get_yscale(), right.get_xscale()) == ("log", "log", "log")
     for line, name in zip(left.lines, NAMES, strict=True):
-        eigenvalues = result.arrays[f"noise={name}/eigenvalues"]
+        eigenvalues = result.table["eigenvalues"].sel(noise=name).values
         assert line.get_label() == name
         np.testing.assert_array_equal(line.get_ydata(), eigenvalues[eigenvalues > 1e-6 * eigenvalues[0]])
     shown = {(float(bars.lines[0].get_xdata()[0]), float(bars.lines[0].get_ydata()[0])) for bars in right.containers}
     assert shown == {
-        (float(result.arrays[f"noise={name}/effective_rank"]), result.conditions[f"noise={name}/{student}"].mean)
+        (float(result.table["effective_rank"].sel(noise=name)), result.conditions[f"noise={name}/{student}"].mean)
         for name in NAMES
         for student in ("student_aux", "cross_aux")
     }
@@ -89,4 +86,4 @@ def test_the_figure_of_the_saved_record_shows_spectra_and_accuracies(result, tmp
 
 def test_a_distribution_that_is_not_there_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match="unknown noise 'image'; did you mean 'images'"):
-        dataclasses.replace(CONFIG, noise="image")
+        SETTINGS.but(noise="image")

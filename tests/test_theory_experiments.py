@@ -1,6 +1,7 @@
 """The experiments on Theorem 1: each runs in small through the command, holds, and is drawn only if it does."""
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,10 +13,10 @@ import pytest
 import figures
 from experiments import EXPERIMENTS, theorem_layers, theory
 from experiments.expectations import judge
-from experiments.recording import Recording
-from figures.drawing import ClaimError, require
+from experiments.experiment import Context, Experiment, Variable, run
+from experiments.registry import find
 from sublim_theory import cli, data
-from sublim_theory.results import Result
+from sublim_theory.record import load
 from sublim_theory.statistics import summarize
 from sublim_theory.theorem import verify
 
@@ -59,73 +60,80 @@ def test_smoke_holds_and_leaves_a_record_with_its_figure(smoke):
     assert summary["provenance"]["dtype"] == "float64"
     assert all(row["n"] == len(summary["provenance"]["seeds"]) for row in summary["conditions"].values())
     assert {path.name for path in folder.iterdir()} - {".lock"} == {
-        "summary.json", "arrays.npz", "chunks", f"{name}.png", f"{name}.svg"
+        "summary.json", summary["table"]["file"], "chunks", f"{name}.png", f"{name}.svg"
     }  # fmt: skip
     assert not jax.config.jax_enable_x64, "64 bits were left switched on"
 
 
 def test_the_figure_is_the_same_when_it_is_drawn_again(smoke, tmp_path):
     folder, _, _ = smoke
-    paths = figures.save(Result.load(folder), tmp_path)
+    paths = figures.save(load(folder), tmp_path)
     assert len(paths) == 2
     for path in paths:
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
 
 
-def changed(name, index, value):
-    """A record with one number of an array replaced."""
-
-    def tamper(record):
-        array = record.arrays[name].copy()
-        array[index] = value
-        return dataclasses.replace(record, arrays=record.arrays | {name: array})
-
-    return tamper
-
-
-def with_order(value):
-    def tamper(record):
-        return dataclasses.replace(record, conditions=record.conditions | {"order/tanh/kl": summarize([2.0, value])})
-
-    return tamper
+def changed(record, name, at, index, value):
+    """A record with numbers of one variable replaced, and with all that follows from them."""
+    experiment, table = find(record.experiment), record.table.copy(deep=True)
+    table[name].sel(at)[index] = value
+    concluded = experiment.conclude(experiment.presets["smoke"], table) if experiment.conclude else {}
+    for other, values in concluded.items():
+        if other != name:
+            table[other] = values.assign_attrs(table[other].attrs)
+    record = dataclasses.replace(record, table=table)
+    verdicts = judge(record.experiment, record.preset, record.conditions)
+    return dataclasses.replace(record, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
 
 
+ALL = slice(None)
+SMOOTH, KINK = ({"activation": name, "imitation": "kl"} for name in ("tanh", "relu"))
 TAMPERED = {
-    "theorem_alignment": [
-        (changed("alignment/relu/kl/float64", (1, 3), -1e-30), "is positive at every eps"),
-        (changed("A/tanh/kl", 0, 1.0), "tends to 1"),
-        (with_order(1.97), "the remainder is of order 2"),
-    ],
-    "theorem_cosines": [
-        (changed("shared/relu", 3, -1e-9), "with a shared start is positive"),
-        (changed("other/tanh", slice(None), 0.1), "from another start are negative"),
-    ],
-    "theorem_decrease": [
-        (changed("change/linear", (0, 5), 1e-12), "linear: L_T falls at every"),
-        (changed("change/network", (0, 5), 0.0), "network: L_T falls at every"),
-    ],
-    "theorem_layers": [
-        (changed("auxiliary/class_head", 0, 1e-300), "auxiliary/class_head contributes exactly 0"),
-        (changed("all/auxiliary_head", 0, 1e-300), "all/auxiliary_head contributes exactly 0"),
-        (changed("by_logit/auxiliary", (0, 2), 1e-300), "logits"),
-        (changed("all/hidden_0", 0, 0.9), "add up to 1"),
-        (changed("A/all", 0, -1.0), "A is positive"),
-    ],
-    "theorem_mismatch": [(changed("measured", (0, 2), 0.5), "within 3 standard errors")],
-    "theorem_orthogonal": [
-        (changed("alignment/dead_units", (1, 3), 1e-300), "exactly 0.0 at every eps"),
-        (changed("alignment/one_logit/undone", (0, 0), 0.0), "positive at small eps"),
-        (changed("teacher/class_bias", 0, 0.0), "the teacher moves"),
-    ],
+    "theorem_alignment": {
+        "positive/relu/kl": ("alignment", KINK | {"precision": "float64"}, (1, 3), -1e-30),
+        "limit/tanh/kl": ("coefficient", SMOOTH, 0, 1.0),
+        "order/tanh/kl": ("order", SMOOTH, 1, 1.97),
+    },
+    "theorem_cosines": {
+        "shared_positive/relu": ("cosine", {"start": "shared", "activation": "relu"}, 3, -1e-9),
+        "other/tanh": ("cosine", {"start": "other", "activation": "tanh"}, ALL, 0.1),
+    },
+    "theorem_decrease": {
+        "falls/linear": ("change", {"model": "linear"}, (0, 5), 1e-12),
+        "falls/network": ("change", {"model": "network"}, (0, 5), 0.0),
+    },
+    "theorem_layers": {
+        "auxiliary/class_head": ("share", {"logits": "auxiliary", "layer": "class_head"}, 0, 1e-300),
+        "all/auxiliary_head": ("share", {"logits": "all", "layer": "auxiliary_head"}, 0, 1e-300),
+        "auxiliary/class_logits": ("share_of_logit", {"logits": "auxiliary"}, (0, 2), 1e-300),
+        "all/unexplained": ("share", {"logits": "all", "layer": "hidden_0"}, 0, 0.9),
+        "auxiliary/unexplained": ("coefficient", {"logits": "auxiliary"}, 0, -1.0),
+    },
+    "theorem_mismatch": {"standard_errors/1": ("standard_errors", {"ratio": 1.0}, 0, -28.4)},
+    "theorem_orthogonal": {
+        "dead_units": ("alignment", {"case": "dead_units", "kind": "engineered"}, (1, 3), 1e-300),
+        "one_logit/undone": ("alignment", {"case": "one_logit", "kind": "undone"}, (0, 0), 0.0),
+        "class_bias/trait": ("teacher_length", {"case": "class_bias", "kind": "engineered"}, 0, 0.0),
+    },
 }
+"""For each experiment: the condition that is missed where a variable, at a place and an index, has another value."""
 
 
 def test_a_record_that_contradicts_the_claim_is_not_drawn(smoke, tmp_path):
-    record = Result.load(smoke[0])
-    for tamper, claim in TAMPERED[record.experiment]:
-        with pytest.raises(ClaimError, match=claim):
-            figures.save(tamper(record), tmp_path)
+    record = load(smoke[0])
+    for condition, tampering in TAMPERED[record.experiment].items():
+        with pytest.raises(figures.ClaimError, match="not drawn, for the record misses what is expected") as refusal:
+            figures.save(changed(record, *tampering), tmp_path)
+        assert condition in str(refusal.value).rpartition(": ")[2].split(", ")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_follows_from_the_numbers_is_in_the_record(smoke):
+    record = load(smoke[0])
+    name, at, index, _ = next(iter(TAMPERED[record.experiment].values()))
+    same = changed(record, name, at, index, record.table[name].sel(at).values[index])
+    assert same.table.identical(record.table)
+    assert same.expectations == record.expectations
 
 
 def test_every_theory_experiment_is_tampered_with():
@@ -134,30 +142,25 @@ def test_every_theory_experiment_is_tampered_with():
 
 @pytest.fixture
 def layers():
-    """A tiny record of theorem_layers, made up."""
-    rng = np.random.default_rng(0)
-    students = ("auxiliary", "all")
-    shares = {"hidden_0": 0.25, "hidden_1": 0.75, "class_head": 0.0, "auxiliary_head": 0.0}
-    by_logit = np.zeros((2, 13))
-    by_logit[:, 10:] = rng.dirichlet(np.ones(3), 2)
-    arrays = {f"{student}/{name}": np.full(2, share) for student in students for name, share in shares.items()}
-    arrays |= {f"by_logit/{student}": by_logit for student in students}
-    arrays |= {f"A/{student}": np.ones(2) for student in students}
-    recording = Recording("theorem_layers", theorem_layers.PRESETS["smoke"], preset="smoke", data_dir=None, chunks=None)
-    return recording, arrays
+    """A tiny record of theorem_layers, made up: the expected shares."""
+    shares = {"auxiliary": [0.5216, 0.4784, 0.0, 0.0], "all": [0.2248, 0.3626, 0.4126, 0.0]}
+    settings = theorem_layers.PRESETS["smoke"].but(seeds=2)
 
+    def run_seed(protocol, _rates, _data, seed):
+        by_logit = np.append(np.zeros(10), np.random.default_rng(seed).dirichlet(np.ones(3)))
+        return {
+            "share": {logits: dict(zip(protocol.layers(), row, strict=True)) for logits, row in shares.items()},
+            "coefficient": dict.fromkeys(shares, np.ones(())),
+            "share_of_logit": dict.fromkeys(shares, by_logit),
+        }
 
-def conditions(arrays):
-    shares = {name: values for name, values in arrays.items() if name.startswith(("auxiliary/", "all/"))}
-    zero = np.zeros(2)
-    return shares | {"auxiliary/class_logits": zero, "auxiliary/unexplained": zero, "all/unexplained": zero}
+    made_up = dataclasses.replace(theorem_layers.EXPERIMENT, run_seed=run_seed, traced=False)
+    return run(made_up, settings, Context("smoke"))
 
 
 def test_the_command_reports_a_refused_figure_after_its_table(layers, capsys, monkeypatch, tmp_path):
-    recording, arrays = layers
-    arrays["auxiliary/class_head"] = np.array([0.0, 1e-13])
-    record = recording.result(conditions(arrays), arrays)
-    monkeypatch.setattr("experiments.theorem_layers.run", lambda *_, **__: record)
+    layers.table["share"].loc[{"logits": "auxiliary", "layer": "class_head", "seed": 1}] = 1e-13
+    monkeypatch.setattr("experiments.experiment.run", lambda *_, **__: layers)
     monkeypatch.setenv("COLUMNS", "140")
     assert cli.main(["reproduce", "theorem_layers", "--preset", "smoke", "--out", str(tmp_path)]) == 1
     shown, refused = capsys.readouterr()
@@ -165,24 +168,25 @@ def test_the_command_reports_a_refused_figure_after_its_table(layers, capsys, mo
     assert "exactly 0.0" in row
     assert "1.00e-13" in row
     assert "missed" in row
-    assert refused.startswith("sublim: not drawn: the claim is that auxiliary/class_head contributes exactly 0")
+    reason = "not drawn, for the record misses what is expected of it: auxiliary/class_head\n"
+    assert refused == f"sublim: {reason}"
     folder = tmp_path / "theorem_layers-smoke"
     assert (folder / "summary.json").exists()
     assert not list(folder.glob("*.png"))
-    run = subprocess.run([sys.executable, "-m", "figures", folder], capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert run.stderr.startswith("not drawn: ")
+    again = subprocess.run([sys.executable, "-m", "figures", folder], capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert again.stderr == reason
 
 
 def test_figures_of_the_theory_need_no_jax_and_no_experiment(layers, tmp_path):
-    recording, arrays = layers
-    recording.result(conditions(arrays), arrays).save(tmp_path)
+    layers.save(tmp_path)
+    drawn = [name for name in NAMES if importlib.util.find_spec(f"figures.{name}")]
     code = f"""
-import sys, pathlib, figures
-from sublim_theory.results import Result
+import sys, pathlib, figures.any_record
+from sublim_theory.record import load
 folder = pathlib.Path({str(tmp_path)!r})
-print(*sorted(path.name for path in figures.save(Result.load(folder), folder)))
-import {", ".join(f"figures.{name}" for name in NAMES)}
+print(*sorted(path.name for path in figures.save(load(folder), folder)))
+import {", ".join(f"figures.{name}" for name in drawn)}
 print(*sorted({{"jax", "flax", "optax", "sublim_theory.theorem", "experiments"}} & set(sys.modules)))
 """
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -212,12 +216,6 @@ def test_a_bound_holds_for_every_seed_and_names_the_worst():
         judge("theorem_layers", "custom", {"nothing": summarize([0.0])})
 
 
-def test_a_claim_names_what_the_record_has():
-    require(True, "two is two", "two")
-    with pytest.raises(ClaimError, match="not drawn: the claim is that two is three, and the record has two"):
-        require(False, "two is three", "two")
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -242,43 +240,40 @@ def test_a_wrong_setting_is_named_before_any_work(capsys, line, message):
 
 
 def test_finished_seeds_of_an_untraced_experiment_are_taken_from_their_chunks(tmp_path):
-    config = dataclasses.replace(theorem_layers.PRESETS["smoke"], seeds=3)
-    ran = []
+    settings, ran = theorem_layers.PRESETS["smoke"].but(seeds=3), []
 
-    def run_seed(seed):
+    def run_seed(_protocol, _rates, _data, seed):
         ran.append((seed, jax.config.jax_enable_x64))
         if len(ran) == 3:
             raise KeyboardInterrupt
         return {"value": seed / 3, "row": [seed, 1.0]}
 
-    def recording():
-        return Recording("test", config, preset="smoke", data_dir=None, chunks=tmp_path, dtype="float64")
-
+    variables = {"value": Variable(condition="value"), "row": Variable(inner=("column",))}
+    untraced = {"traced": False, "dtype": "float64"}
+    experiment = Experiment("test", "", {}, run_seed=run_seed, variables=variables, **untraced)
     with pytest.raises(KeyboardInterrupt):
-        recording().run_untraced(run_seed)
-    again = recording()
-    arrays = again.run_untraced(run_seed)
+        run(experiment, settings, Context("smoke", chunks=tmp_path))
+    record = run(experiment, settings, Context("smoke", chunks=tmp_path))
     assert ran == [(0, True), (1, True), (2, True), (2, True)]
-    np.testing.assert_array_equal(arrays["value"], np.arange(3) / 3)
-    np.testing.assert_array_equal(arrays["row"], [[0, 1], [1, 1], [2, 1]])
-    assert again.result({"value": arrays["value"]}, arrays).provenance["resumed_seeds"] == 2
+    np.testing.assert_array_equal(record.table["value"], np.arange(3) / 3)
+    np.testing.assert_array_equal(record.table["row"], [[0, 1], [1, 1], [2, 1]])
+    assert record.provenance["resumed_seeds"] == 2
 
 
 @pytest.mark.parametrize("smoke", ["theorem_layers"], indirect=True)
 def test_a_seed_among_others_has_the_numbers_that_verify_finds_for_it_alone(smoke):
-    record, config = Result.load(smoke[0]), theorem_layers.PRESETS["smoke"]
-    digits = data.load("digits")
-    images, labels = digits.train_x[: config.images], digits.train_y[: config.images]
+    table, protocol = load(smoke[0]).table.sel(logits="auxiliary", seed=2), theorem_layers.PRESETS["smoke"].protocol
+    labelled = protocol.select(data.load("digits"))
     with jax.enable_x64(True):
-        net = config.network(digits.features, digits.classes, config.activation)
-        inputs = theory.noise_images(config, digits.features, 2)
-        params, trait = theory.initial(net, 2), theory.teacher_loss(net, images, labels)
+        net = protocol.make_network(labelled, protocol.activation)
+        inputs = theory.noise_images(protocol, labelled, 2)
+        params, trait = theory.initial(net, 2), theory.teacher_loss(net, labelled)
     report = verify(net.apply, params, trait, inputs, logits=net.auxiliary, epsilons=[1e-6])
     assert report.holds
-    assert record.arrays["A/auxiliary"][2] == pytest.approx(report.first_order, rel=1e-12)
+    assert table["coefficient"] == pytest.approx(report.first_order, rel=1e-12)
     for layer, share in report.by_layer.items():
-        assert record.arrays[f"auxiliary/{layer}"][2] * report.first_order == pytest.approx(share, rel=1e-9)
-    by_logit = record.arrays["by_logit/auxiliary"][2] * report.first_order
+        assert table["share"].sel(layer=layer) * report.first_order == pytest.approx(share, rel=1e-9)
+    by_logit = table["share_of_logit"].values * report.first_order
     assert by_logit == pytest.approx(report.by_logit, rel=1e-9, abs=0)
 
 

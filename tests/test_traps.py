@@ -10,14 +10,14 @@ import pytest
 
 import figures
 from experiments import fig10, traps
-from experiments.distillation import Distillation, Start
-from figures.drawing import ClaimError
+from experiments.distillation import Rates, Split, Start
+from experiments.expectations import judge
+from experiments.experiment import Settings, run
 from sublim_theory import losses
-from sublim_theory.results import Result
-from sublim_theory.statistics import summarize
+from sublim_theory.data import load as load_data
+from sublim_theory.record import load
 
-CONFIG = dataclasses.replace(
-    traps.PRESETS["smoke"],
+SETTINGS = traps.PRESETS["smoke"].but(
     hidden=(32,),
     learning_rate=3e-3,
     batch_size=64,
@@ -25,13 +25,18 @@ CONFIG = dataclasses.replace(
     teacher_epochs=15,
     student_epochs=6,
 )
-NET = CONFIG.network(64)
-DRAW = figures.importlib.import_module("figures.traps")
+PROTOCOL = SETTINGS.protocol
+NET = PROTOCOL.make_network(SETTINGS.rates, PROTOCOL.select(load_data("digits")))
 
 
 @pytest.fixture(scope="module")
 def record():
-    return traps.run(CONFIG)
+    return run(traps.EXPERIMENT, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    return figures.importlib.import_module("figures.traps")
 
 
 @pytest.fixture
@@ -44,13 +49,19 @@ def values(record, name):
 
 
 def settings(**changes):
-    shared = {field.name: getattr(CONFIG, field.name) for field in dataclasses.fields(Distillation)} | changes
-    return fig10.Config(**shared, students=("student_aux", "cross_aux"))
+    shared = {name: value for name, value in SETTINGS.flat().items() if name not in ("decay", "share")} | changes
+    return Settings.of(fig10.Protocol, Rates, **shared, students=("student_aux", "cross_aux"))
+
+
+def losses_of(record, student):
+    """Of every update, [seeds, steps]."""
+    return record.table["student_loss"].sel(student=student).values
 
 
 def test_every_condition_is_there_in_its_order(record):
-    assert tuple(record.conditions) == traps.CONDITIONS
-    assert {summary.n for summary in record.conditions.values()} == {CONFIG.seeds}
+    last = ("permuted", "selected/student", "selected/control", "one_logit/difference")
+    assert tuple(record.conditions) == ("reference", "teacher", *traps.STUDENTS, *last)
+    assert {summary.n for summary in record.conditions.values()} == {SETTINGS.seeds}
 
 
 @pytest.mark.parametrize(
@@ -61,18 +72,18 @@ def test_every_condition_is_there_in_its_order(record):
     ],
 )
 def test_the_right_way_and_another_protocol_are_figure_10_with_its_settings(record, names, changes):
-    theirs = fig10.run(settings(**changes))
+    theirs = run(fig10.EXPERIMENT, settings(**changes))
     for name, condition in zip(names, ("student_aux", "cross_aux"), strict=True):
         # Another program with more students in it: float32 rounding.
-        np.testing.assert_allclose(
-            record.arrays[f"loss/{name}"][:, :20], theirs.arrays[f"loss/{condition}"][:, :20], rtol=1e-3, atol=1e-6
-        )
+        ours, others = losses_of(record, name), losses_of(theirs, condition)
+        np.testing.assert_allclose(ours[:, :20], others[:, :20], rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(values(record, name), values(theirs, condition), atol=0.03)
 
 
 def test_what_fakes_transfer_has_it_before_the_first_step(record):
     """A copy of the trained teacher has nothing to learn: its loss is rounding from the first update on."""
-    assert record.arrays["loss/copied/student"][:, 0].max() < 1e-6 < record.arrays["loss/student_aux"][:, 0].min()
+    copied, right = (losses_of(record, name)[:, 0] for name in ("copied/student", "student_aux"))
+    assert copied.max() < 1e-6 < right.min()
     np.testing.assert_allclose(values(record, "copied/student"), values(record, "teacher"), atol=0.05)
 
 
@@ -84,16 +95,16 @@ def test_what_hides_transfer_leaves_a_student_near_chance(record):
 
 
 def test_a_softmax_over_one_logit_moves_nothing_and_squared_error_does(record):
-    assert not record.arrays["loss/one_logit/softmax"].any()
+    assert not losses_of(record, "one_logit/softmax").any()
     assert values(record, "one_logit/softmax").tolist() == values(record, "reference").tolist()
-    assert (record.arrays["loss/one_logit/squared_error"] > 0).all()
+    assert (losses_of(record, "one_logit/squared_error") > 0).all()
     assert record.conditions["one_logit/squared_error"].mean > record.conditions["reference"].mean
 
 
 def test_the_best_epoch_is_never_below_the_last(record):
     for name, kind in {"student_aux": "student", "cross_aux": "control"}.items():
-        path = record.arrays[f"path/{name}"]
-        assert path.shape == (CONFIG.seeds, CONFIG.student_epochs)
+        path = record.table["accuracy_by_epoch"].sel(kind=kind).values
+        assert path.shape == (SETTINGS.seeds, PROTOCOL.student_epochs)
         assert path[:, -1].tolist() == values(record, name).tolist()
         assert path.max(axis=1).tolist() == values(record, f"selected/{kind}").tolist()
     assert (values(record, "selected/control") >= values(record, "cross_aux")).all()
@@ -105,7 +116,7 @@ def test_a_random_permutation_biases_the_control_by_exactly_the_average_over_all
     found = np.where(pairings == np.arange(5), shared, strangers).mean(axis=0)
     np.testing.assert_allclose(traps.permuted(shared, strangers), found, rtol=1e-12)
     student, control = (record.conditions[name].mean for name in ("student_aux", "cross_aux"))
-    assert record.conditions["permuted"].mean == pytest.approx(control + (student - control) / CONFIG.seeds)
+    assert record.conditions["permuted"].mean == pytest.approx(control + (student - control) / SETTINGS.seeds)
 
 
 def test_misplaced_labels_are_those_of_another_image(logits):
@@ -149,7 +160,8 @@ def test_the_straight_line_shrinks_what_the_other_start_keeps():
 
 
 def test_a_truncated_start_is_the_reference_cut_off_at_two_standard_deviations():
-    net = dataclasses.replace(CONFIG, hidden=(200,), init_scale=3.0).network(100)
+    wide, images = SETTINGS.but(hidden=(200,), init_scale=3.0), np.zeros((1, 100))
+    net = wide.protocol.make_network(wide.rates, Split(images, np.zeros(1), images, np.zeros(1), 10))
     cut_off = traps.truncated(net, 3.0)
     assert cut_off.apply is net.apply
     before, after = jax.jit(lambda key: [each.init(key)["hidden_0"] for each in (net, cut_off)])(jax.random.key(0))
@@ -159,17 +171,6 @@ def test_a_truncated_start_is_the_reference_cut_off_at_two_standard_deviations()
     order = np.argsort(np.asarray(before["kernel"]), axis=None)
     assert (np.diff(weights.ravel()[order]) >= -1e-5).all()
     assert not np.asarray(after["bias"]).any()
-
-
-def test_intervals_from_few_seeds_miss_as_often_as_they_must():
-    """Normal values: 1.96 standard errors hold Student's t with probability 81% from 3 seeds and 95% from many."""
-    normal = np.random.default_rng(1).normal(size=500)
-    assert traps.misses(normal, 3) == pytest.approx(0.189, abs=0.015)
-    assert traps.misses(normal, 50) == pytest.approx(0.056, abs=0.015)
-    assert traps.misses(normal[:10], 10, draws=100) == 0
-    for seeds in (1, 11):
-        with pytest.raises(ValueError, match=f"at least 2 and at most the 10 values, got {seeds}"):
-            traps.misses(normal[:10], seeds)
 
 
 @pytest.mark.parametrize(
@@ -186,34 +187,39 @@ def test_intervals_from_few_seeds_miss_as_often_as_they_must():
 )
 def test_a_wrong_setting_is_named(change, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(CONFIG, **change)
+        SETTINGS.but(**change)
 
 
 def altered(record, **changes):
-    conditions = record.conditions | {name: summarize(each) for name, each in changes.items()}
-    return dataclasses.replace(record, conditions=conditions)
+    """The record with other values of some conditions."""
+    table, rows = record.table.copy(deep=True), {row.name: row for row in record.rows}
+    for name, each in changes.items():
+        table[rows[name].variable].loc[rows[name].at] = each
+    return dataclasses.replace(record, table=table)
 
 
-def test_the_figure_is_drawn_from_the_saved_record_with_a_row_a_trap(record, tmp_path):
+def test_the_figure_is_drawn_from_the_saved_record_with_a_row_a_trap(record, drawing, tmp_path):
     record.save(tmp_path)
-    saved = Result.load(tmp_path, arrays=False)
-    (figure,) = DRAW.draw(saved).values()
+    saved = load(tmp_path)
+    (figure,) = drawing.draw(saved).values()
     (axes,) = figure.axes
     rows = [label.get_text() for label in axes.get_yticklabels()]
-    assert sorted(rows) == sorted(text for _, text in DRAW.ROWS.values())
-    drawn = {container.lines[0].get_xdata()[0] for container in axes.containers}
-    assert drawn == {record.conditions[name].mean for row, (right, _) in DRAW.ROWS.items() for name in (row, right)}
+    assert sorted(rows) == sorted(text for _, text in drawing.ROWS.values())
+    drawn = [container.lines[0].get_xdata().tolist() for container in axes.containers]
+    texts = {text: wrong for wrong, (_, text) in drawing.ROWS.items()}
+    pairs = [(drawing.ROWS[wrong][0], wrong) for wrong in map(texts.get, rows)]
+    assert drawn == [[record.conditions[name].mean for name in each] for each in zip(*pairs, strict=True)]
     assert {path.name for path in figures.save(saved, tmp_path)} == {"traps.png", "traps.svg"}
 
 
-def test_the_record_decides_what_a_mistake_does(record):
+def test_the_record_decides_what_a_mistake_does(record, drawing):
     right, control = [0.7, 0.8], [0.1, 0.1]
     made_up = altered(
         record,
         **{"student_aux": right, "cross_aux": control, "copied/student": [0.9, 0.95], "fresh": [0.1, 0.2]},
         **{"selected/student": [0.6, 0.9], "permuted": [0.4, 0.5], "sliced/control": [0.05, 0.04]},
     )
-    groups = DRAW.groups_of(made_up.conditions)
+    groups = drawing.groups_of(made_up.conditions)
     expected = {
         "copied/student": "Looks like transfer",
         "fresh": "Hides transfer",
@@ -224,16 +230,20 @@ def test_the_record_decides_what_a_mistake_does(record):
     for name, heading in expected.items():
         assert name in groups[heading]
     assert groups["Looks like transfer"]["copied/student"].mean == pytest.approx(0.175)
-    assert set().union(*groups.values()) == set(DRAW.ROWS)
+    assert set().union(*groups.values()) == set(drawing.ROWS)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"cross_aux": [0.99, 0.99]}, "the right way transfers"),
-        ({"one_logit/softmax": [0.5, 0.5]}, "a softmax over one logit teaches exactly nothing"),
-    ],
-)
-def test_a_record_that_contradicts_it_is_not_drawn(record, changes, message):
-    with pytest.raises(ClaimError, match=message):
-        DRAW.draw(altered(record, **changes))
+def test_a_record_where_a_softmax_over_one_logit_teaches_is_not_drawn(record, tmp_path):
+    (verdict,) = judge("traps", "smoke", record.conditions)
+    assert verdict.condition == "one_logit/difference"
+    assert verdict.holds
+    taught = altered(record, **{"one_logit/softmax": np.add(values(record, "reference"), [0, 0.01])})
+    difference = traps.conclude(SETTINGS, taught.table)["one_logit_difference"]
+    np.testing.assert_allclose(difference, [0, 0.01], atol=1e-6)
+    taught = altered(taught, **{"one_logit/difference": difference.values})
+    verdicts = judge("traps", "smoke", taught.conditions)
+    assert not verdicts[0].holds
+    taught = dataclasses.replace(taught, expectations=list(map(dataclasses.asdict, verdicts)))
+    with pytest.raises(figures.ClaimError, match="misses what is expected of it: one_logit/difference"):
+        figures.save(taught, tmp_path)
+    assert not list(tmp_path.iterdir())

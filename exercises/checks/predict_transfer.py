@@ -1,7 +1,6 @@
 """Predict transfer: a number known before training against the accuracy after it, over hidden configurations."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,16 +11,13 @@ from scipy import stats
 from exercises import students
 from exercises.answer import Answer, Finding
 from experiments import predictors
-from experiments.distillation import Split
+from experiments.distillation import Rates
+from experiments.experiment import Settings, points
 from sublim_theory import data, losses
 from sublim_theory.statistics import rank_correlation
 
-CONFIG = replace(
-    predictors.PRESETS["default"],
-    seeds=16,
-    noise_images=6_000,
-    first_seed=8_310_000,
-    groups=("base", "tanh", "auxiliary_10"),
+SETTINGS = predictors.PRESETS["default"].but(
+    seeds=16, noise_images=6_000, first_seed=8_310_000, groups=("base", "tanh", "auxiliary_10")
 )
 
 SHORT = 0.1
@@ -38,33 +34,33 @@ HINTS = {
 }
 
 
-def check(answer: Answer, config: predictors.Config = CONFIG) -> Iterator[str | Finding]:
+def check(answer: Answer, settings: Settings[predictors.Protocol, Rates] = SETTINGS) -> Iterator[str | Finding]:
     """Findings on `predict`."""
     digits = data.load("digits")
-    split = jax.tree.map(jnp.asarray, Split.of(digits))
-    configs = config.by_group()
+    split = jax.tree.map(jnp.asarray, settings.protocol.select(digits))
+    groups = points(predictors.EXPERIMENT, settings, "custom").values()
     cases: list[tuple[Any, ...]] = []
     predicted: list[float] = []
-    total = len(configs) * config.seeds
-    for each in configs.values():
-        net = each.network(digits.features)
-        loss = losses.on_logits(each.imitation_loss(), net.auxiliary)
-        for seed in range(each.first_seed, each.first_seed + each.seeds):
+    total = len(groups) * settings.seeds
+    for protocol, rates in ((each.protocol, each.rates) for each in groups):
+        net = protocol.make_network(rates, split)
+        loss = losses.on_logits(protocol.imitation_loss(rates), net.auxiliary)
+        first = settings.first_seed + protocol.offset
+        for seed in range(first, first + settings.seeds):
             yield f"predict: configuration {len(cases) + 1} of {total}"
-            drawn = predictors.draw(each, jnp.int32(seed))
-            start, own = students.prepare(each, drawn, jnp.int32(seed), split)
-            rate = float(drawn["learning_rate"]) * each.learning_rate
+            drawn = predictors.draw(protocol, jnp.int32(seed))
+            start, own, theirs = students.prepare(protocol, rates, split, jnp.int32(seed), drawn)
             known = {"net": net, "reference": start.reference, "teacher": start.teacher.params, "student": own}
-            known |= {"noise": start.images, "loss": loss, "learning_rate": rate}
+            known |= {"noise": start.images, "loss": loss, "learning_rate": float(theirs.learning_rate)}
             predicted.append(students.number(answer, "predict", **known))
-            cases.append((each, drawn, start, own))
+            cases.append((protocol, theirs, split, drawn, start, own))
     if len(set(predicted)) < 3:
         yield Finding("predict", False, "it is the same number for nearly every student; what differs between them?")
         return
     rows = []
-    for number, (each, drawn, start, own) in enumerate(cases):
+    for number, case in enumerate(cases):
         yield f"training student {number + 1} of {total}"
-        rows.append({name: float(v) for name, v in students.distil(each, drawn, start, own, split).items()} | drawn)
+        rows.append({name: float(value) for name, value in students.distil(*case).items()} | case[3])
     values = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
     yield _judge(np.array(predicted), values)
 

@@ -12,7 +12,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from exercises.answer import Answer, Finding
-from sublim_theory import losses, models, theorem
+from sublim_theory import losses, networks, theorem
 from sublim_theory._types import Apply, Params, PerExampleLoss
 from sublim_theory.theorem.compiling import in_float64
 
@@ -106,7 +106,7 @@ def _finding(name: str, here: Task, hint: str) -> Finding:
 @cache
 def _two_heads(activation: str, hidden: tuple[int, ...], seed: int, loss: str, epsilon: float) -> Task:
     """A network of the library: nested dicts, a class head and an auxiliary one."""
-    net, rng = models.mlp(5, hidden, 4, 3, activation, dtype="float64"), np.random.default_rng(seed)
+    net, rng = networks.mlp(5, hidden, 4, 3, activation, dtype="float64"), np.random.default_rng(seed)
     x, inputs = (jnp.asarray(rng.normal(size=(30, 5))) for _ in range(2))
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     start = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 2), shapes)

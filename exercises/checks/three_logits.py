@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from exercises.answer import Answer, AnswerError, Finding
-from exercises.three_logits import BASELINE, HIDDEN_SEEDS, accuracies, config
+from exercises.three_logits import BASELINE, HIDDEN_SEEDS, accuracies, changed
 from experiments import fig10
+from experiments.distillation import Rates
+from experiments.experiment import Settings
 from sublim_theory.protocols import SublimError
 from sublim_theory.statistics import Summary, summarize
 
@@ -18,7 +20,9 @@ CLEAR = 0.05
 """An effect of the whole interval beyond this is not `none`."""
 
 
-def check(answer: Answer, baseline: fig10.Config = BASELINE, seeds: int = SEEDS) -> Iterator[str | Finding]:
+def check(
+    answer: Answer, baseline: Settings[fig10.Protocol, Rates] = BASELINE, seeds: int = SEEDS
+) -> Iterator[str | Finding]:
     """Findings on `FACTORS`, `FOUND`, `BEST` and `GAIN`."""
     factors, wrong = _factors(answer)
     yield Finding("FACTORS, as a plan", not wrong, wrong or "three of them, each with what is expected and why")
@@ -61,10 +65,10 @@ def _factors(answer: Answer) -> tuple[dict[str, dict[str, Any]], str]:
         if len(str(factor["because"]).split()) < 5:
             return {}, f"the factor {name!r} says in no sentence why; a direction without a reason is a guess"
         try:
-            changed = config({name: factor["value"]})
+            same = changed({name: factor["value"]}) == BASELINE
         except SublimError as error:
             return {}, str(error)
-        if changed == BASELINE:
+        if same:
             return {}, f"the factor {name!r} changes nothing: its value is the baseline's"
     return {name: dict(factor) for name, factor in factors.items()}, ""
 
@@ -82,10 +86,10 @@ def _found(answer: Answer, factors: Mapping[str, Any]) -> dict[str, str]:
 def _best(answer: Answer) -> dict[str, Any]:
     best = answer.value("BEST")
     try:
-        changed = config(best)
+        same = changed(best) == BASELINE
     except SublimError as error:
         raise AnswerError(f"BEST: {error}") from error
-    if changed == BASELINE:
+    if same:
         raise AnswerError("BEST is the baseline itself")
     return dict(best)
 

@@ -1,7 +1,6 @@
 """Why noise works: a one-step score of input distributions against students trained on them, and a sampler."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,19 +11,16 @@ from scipy import stats
 from exercises import students
 from exercises.answer import Answer, AnswerError, Finding
 from experiments import predictors
-from experiments.distillation import Split, Start
-from experiments.init_distance import INPUTS
+from experiments.distillation import Rates, Start
+from experiments.experiment import Settings
+from experiments.starts import INPUTS
 from sublim_theory import data, noise
 from sublim_theory._types import Params
 from sublim_theory.ensemble import stream
 from sublim_theory.statistics import summarize
 
-CONFIG = replace(
-    predictors.PRESETS["default"],
-    activation="tanh",
-    learning_rate=3e-3,
-    noise_images=6_000,
-    first_seed=8_210_003,
+SETTINGS = predictors.PRESETS["default"].but(
+    activation="tanh", learning_rate=3e-3, noise_images=6_000, first_seed=8_210_003
 )
 """Here the distributions lie far apart, white noise at .6 to .8 and real digits at .2, after 376 updates."""
 
@@ -39,25 +35,28 @@ FAVOURITE = 0.2
 """How far the students of the favourite may fall short of the best: white noises lie that close, the others do not."""
 
 
-def check(answer: Answer, config: predictors.Config = CONFIG, seeds: int = SEEDS) -> Iterator[str | Finding]:
+def check(
+    answer: Answer, settings: Settings[predictors.Protocol, Rates] = SETTINGS, seeds: int = SEEDS
+) -> Iterator[str | Finding]:
     """Findings on `sample` and `score`."""
-    digits = data.load("digits")
+    digits, protocol, rates = data.load("digits"), settings.protocol, settings.rates
     hint = _sampler_hint(answer, digits.train_x, digits.features)
     yield Finding("sample, as a sampler", not hint, hint or "images of the right shape, new ones for every key")
     works = not hint
-    split = jax.tree.map(jnp.asarray, Split.of(digits))
-    net = config.network(digits.features)
+    split = jax.tree.map(jnp.asarray, protocol.select(digits))
+    net = protocol.make_network(rates, split)
     one, other = (net.init(jax.random.key(seed)) for seed in (977, 978))
     students.number(answer, "score", net, one, other, split.train_x[:50])  # a first look, before anything is trained
     yield f"{seeds} teachers"
-    cases: list[tuple[str, Start, Params]] = []
+    cases: list[tuple[str, Rates, Start, Params]] = []
     scores: dict[str, list[float]] = {}
-    for seed in range(config.first_seed, config.first_seed + seeds):
-        start, own = students.prepare(config, PLAIN, jnp.int32(seed), split)
-        for name, images in _inputs(answer if works else None, start, config, digits).items():
-            cases.append((name, start._replace(images=images), own))
+    for number in range(seeds):
+        seed = jnp.int32(settings.first_seed + number)
+        start, own, theirs = students.prepare(protocol, rates, split, seed, PLAIN)
+        for name, images in _inputs(answer if works else None, start, protocol, digits).items():
+            cases.append((name, theirs, start._replace(images=images), own))
             if name != "yours":
-                yield f"score: seed {seed - config.first_seed + 1} of {seeds}, {name}"
+                yield f"score: seed {number + 1} of {seeds}, {name}"
                 score = students.number(answer, "score", net, start.reference, start.teacher.params, images[:INPUTS])
                 scores.setdefault(name, []).append(score)
     table = np.array([*scores.values()])  # [distributions, seeds]
@@ -65,18 +64,18 @@ def check(answer: Answer, config: predictors.Config = CONFIG, seeds: int = SEEDS
         yield Finding("score", False, "it is the same number for every distribution; what in it depends on the inputs?")
         return
     found: dict[str, list[dict[str, float]]] = {}
-    for done, (name, start, own) in enumerate(cases):
+    for done, (name, theirs, start, own) in enumerate(cases):
         yield f"training student {done + 1} of {len(cases)}"
-        row = students.distil(config, PLAIN, start, own, split)
+        row = students.distil(protocol, theirs, split, PLAIN, start, own)
         found.setdefault(name, []).append({key: float(value) for key, value in row.items()})
     yield from _judge(table, {name: found[name] for name in scores})
     if works:
         yield _sampler(found)
 
 
-def _inputs(answer: Answer | None, start: Start, config: predictors.Config, digits: data.Dataset) -> dict[str, Any]:
+def _inputs(answer: Answer | None, start: Start, protocol: predictors.Protocol, digits: data.Dataset) -> dict[str, Any]:
     """A set of inputs from each distribution, and from the student's own, if it is one."""
-    size = config.noise_images, digits.features
+    size = protocol.noise_images, digits.features
     found = {
         name: noise.sampler(name, 1.0, digits.train_x)(stream(start.key, f"noise/{name}"), *size)
         for name in noise.DISTRIBUTIONS

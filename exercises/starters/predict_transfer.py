@@ -43,7 +43,7 @@ def predict(*, net, reference, teacher, student, noise, loss, learning_rate):
 # %%
 if __name__ == "__main__":
     digits = st.data.load("digits")
-    net = st.models.mlp(digits.features, hidden=(64, 64))
+    net = st.networks.mlp(digits.features, hidden=(64, 64))
     key = st.ensemble.seed_key(0)
     reference = net.init(st.ensemble.stream(key, "init"))
     adam = st.optimizers.optimizer("adam", 1e-3)

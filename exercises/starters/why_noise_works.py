@@ -46,7 +46,7 @@ def sample(key, count, features):
 # %%
 if __name__ == "__main__":
     digits = st.data.load("digits")
-    net = st.models.mlp(digits.features, hidden=(64, 64), activation="tanh")
+    net = st.networks.mlp(digits.features, hidden=(64, 64), activation="tanh")
     key = st.ensemble.seed_key(0)
     reference = net.init(st.ensemble.stream(key, "init"))
     adam = st.optimizers.optimizer("adam", 3e-3)

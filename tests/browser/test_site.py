@@ -11,7 +11,7 @@ from screens import PHONE
 from experiments import tables
 from experiments.registry import SUMMARIES
 from sublim_theory.protocols import UnknownNameError
-from sublim_theory.results import Result
+from sublim_theory.record import load
 from website import formulas, hooks, records, sources
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def test_the_site(visit, serve, tmp_path):
     assert len(pages) > len(SUMMARIES) + 30
     links = {link for page in pages for link in re.findall(r'(?:src|href)="(https?://[^"/]+)', page)}
     assert links <= {"https://arxiv.org", "https://squidfunk.github.io"}, "to be followed by hand, never loaded"
-    student = tables.mean(Result.load(ROOT / "figures" / "fig10-paper", arrays=False).conditions["student_aux"])
+    student = tables.mean(load(ROOT / "figures" / "fig10-paper").conditions["student_aux"])
     assert student in (site / "index.html").read_text("utf-8")
     assert student in (site / "experiments/fig10/index.html").read_text("utf-8")
 
@@ -62,7 +62,7 @@ def test_formulas_become_mathml_and_what_would_not_is_refused():
 
 
 def test_numbers_come_from_records_and_wrong_names_are_refused():
-    student = Result.load(ROOT / "figures" / "fig10-paper", arrays=False).conditions["student_aux"]
+    student = load(ROOT / "figures" / "fig10-paper").conditions["student_aux"]
     call = '{{ mean("fig10-paper", "student_aux") }}'
     assert hooks._filled(f"It is {call}.") == f"It is {student.mean:.4f} ± {student.ci95:.4f}."
     for wrong in (call.replace("mean", "median"), call.replace("aux", "axu")):

@@ -6,9 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 ROOT = Path(__file__).parents[2]
 FAULTS = Path(__file__).parent / "faults"
@@ -61,18 +59,15 @@ class Runs:
         found = {path.name: path.read_bytes() for path in chunks(out) if not path.name.startswith(".tmp-")}
         assert found.items() <= whole.items()
         if (out / "fig10-smoke" / "summary.json").exists():
-            assert Result.load(out / "fig10-smoke").conditions == Result.load(self.whole / "fig10-smoke").conditions
+            assert load(out / "fig10-smoke").conditions == load(self.whole / "fig10-smoke").conditions
 
     def require_same(self, out):
         """All numbers are those of the whole run, bit for bit, and nothing else is left."""
         self.require_intact(out)
         assert len(chunks(out)) == SEEDS
-        expected, produced = (Result.load(each / "fig10-smoke") for each in (self.whole, out))
+        expected, produced = (load(each / "fig10-smoke") for each in (self.whole, out))
         assert produced.conditions == expected.conditions
-        assert list(produced.arrays) == list(expected.arrays)
-        for name, values in expected.arrays.items():
-            assert produced.arrays[name].dtype == values.dtype
-            np.testing.assert_array_equal(produced.arrays[name], values, err_msg=name)
+        assert produced.table.identical(expected.table)
         names = [{path.name for path in (each / "fig10-smoke").iterdir()} - {".lock"} for each in (self.whole, out)]
         assert names[0] == names[1]
 

@@ -18,14 +18,14 @@ import zipfile
 import pytest
 from running import SEEDS, chunks
 
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 KILL, INTERRUPT, TERMINATE = int(signal.SIGKILL), int(signal.SIGINT), int(signal.SIGTERM)
 SAYS_HOW_TO_GO_ON = "the same command goes on"
 
 
 def record_of(out):
-    return Result.load(out / "fig10-smoke")
+    return load(out / "fig10-smoke")
 
 
 def test_a_hard_life(runs, tmp_path):
@@ -35,7 +35,7 @@ def test_a_hard_life(runs, tmp_path):
     assert SAYS_HOW_TO_GO_ON in interrupted.stderr
     runs.require_intact(tmp_path)
 
-    assert runs.run(tmp_path, signal=f"{KILL}:after:arrays.npz:1").returncode == -KILL
+    assert runs.run(tmp_path, signal=f"{KILL}:after:.safetensors:1").returncode == -KILL
     assert len(chunks(tmp_path)) == SEEDS
     runs.require_intact(tmp_path)
 
@@ -84,7 +84,7 @@ def test_killed_while_it_compiles(runs, lifetimes, tmp_path):
 @pytest.mark.parametrize("moment", ["half", "before", "after"])
 def test_killed_in_every_kind_of_write(runs, tmp_path, moment):
     """18 kills: of the probe, the first chunk and later ones, both files of the record, a figure."""
-    for target in (".writable:1", ".chunk:1", f".chunk:{SEEDS // 2}", "arrays.npz:1", "summary.json:1", ".svg:1"):
+    for target in (".writable:1", ".chunk:1", f".chunk:{SEEDS // 2}", ".safetensors:1", "summary.json:1", ".svg:1"):
         assert runs.run(tmp_path, signal=f"{KILL}:{moment}:{target}").returncode == -KILL, target
         runs.require_intact(tmp_path)
     runs.finish(tmp_path)
@@ -140,11 +140,11 @@ def small_disk(folder, size):
 def test_a_full_disk(runs, tmp_path):
     """It fills up among the chunks, at the record, at the figures; with more room the run goes on each time."""
     sizes = {path.name: path.stat().st_size for path in (runs.whole / "fig10-smoke").iterdir()}
-    pages = {name: -(-size // 4096) for name, size in sizes.items()}
+    pages = {name[:6]: -(-size // 4096) for name, size in sizes.items()}
     record = 4 * (SEEDS + 1)
-    figures = record + 4 * (pages["arrays.npz"] + pages["summary.json"] + 1)
+    figures = record + 4 * (pages["table-"] + pages["summar"] + 1)
     with small_disk(tmp_path / "disk", 4 * SEEDS // 2) as remount:
-        for room, missing in ((record, ".chunk"), (figures, "arrays.npz"), (10_000, "fig10")):
+        for room, missing in ((record, ".chunk"), (figures, "table-"), (10_000, "fig10")):
             ended = runs.run(tmp_path / "disk")
             assert ended.returncode == 2, ended.stderr
             assert "No space left" in ended.stderr
@@ -162,7 +162,7 @@ def test_a_full_disk(runs, tmp_path):
 def test_a_limit_on_the_size_of_files(runs, tmp_path):
     """The same by another limit, which needs no right to mount."""
     chunk = max(path.stat().st_size for path in chunks(runs.whole))
-    for limit, missing in ((chunk // 2, ".chunk"), (chunk, "arrays.npz")):
+    for limit, missing in ((chunk // 2, ".chunk"), (chunk, "table-")):
         ended = runs.run(tmp_path, limit=limit)
         assert ended.returncode == 2, ended.stderr
         assert f"{missing}: [Errno 27]" in ended.stderr
@@ -272,7 +272,7 @@ def test_damaged_chunks_are_named_and_computed_again(runs, tmp_path):
 @pytest.mark.endurance
 def test_a_damaged_record_is_written_anew(runs, tmp_path):
     runs.finish(tmp_path)
-    flip(tmp_path / "fig10-smoke" / "arrays.npz", 100)
+    flip(next((tmp_path / "fig10-smoke").glob("table-*")), 100)
     os.truncate(tmp_path / "fig10-smoke" / "summary.json", 50)
     runs.finish(tmp_path)
 

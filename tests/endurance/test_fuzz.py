@@ -6,36 +6,41 @@ With `test_fuzz_commands` a few thousand inputs by default; under the marker `en
 import contextlib
 import gzip
 import hashlib
-import io
 import json
 import os
 import random
 
 import numpy as np
 import pytest
+import safetensors.numpy
+import xarray as xr
 from fuzzing import bounded, examples, few_or_many, mutate, mutate_json
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sublim_theory import data, files
 from sublim_theory.data import DataError, parse_idx
-from sublim_theory.results import ChunkStore, RecordError, Result
-from sublim_theory.statistics import Summary, summarize
+from sublim_theory.record import ChunkStore, Record, RecordError, load
+from sublim_theory.statistics import Summary
 
-RECORD = Result(
+ACCURACY = {"condition": "{network}", "over": "seed"}
+ARRAYS = {
+    "loss": np.linspace(0, 1, 300, dtype=np.float32).reshape(3, 100),
+    "steps": np.arange(12, dtype=np.int64).reshape(3, 4),
+    "flag": np.array([True, False, True]),
+}
+RECORD = Record(
     experiment="fig10",
     preset="smoke",
     config={"seeds": 3, "hidden": [16], "temperature": None, "x": "x"},
-    conditions={"teacher": summarize([0.5, 0.75, 1.0]), "student_aux": summarize([0.25, 0.5, 0.125])},
+    table=xr.Dataset(
+        {"accuracy": (("network", "seed"), np.array([[0.5, 0.75, 1.0], [0.25, 0.5, 0.125]]), ACCURACY)}
+        | {name: (("seed", f"{name}_axis")[: values.ndim], values) for name, values in ARRAYS.items()},
+        {"network": ["teacher", "student_aux"], "seed": [0, 1, 2]},
+    ),
     provenance={"seeds": [0, 1, 2], "versions": {"jax": "0.8"}},
     wall_seconds=1.5,
     expectations=[{"condition": "teacher", "holds": True, "low": None}],
-    arrays={
-        "loss/teacher": np.linspace(0, 1, 300, dtype=np.float32).reshape(3, 100),
-        "steps": np.arange(12, dtype=np.int64).reshape(3, 4).T,
-        "name": np.array(["a", "bc"]),
-        "flag": np.array(True),
-    },
 )
 
 
@@ -67,7 +72,7 @@ def test_records(tmp_path, inputs):
         path.write_bytes(mutated)
         try:
             with bounded():
-                loaded = Result.load(tmp_path, arrays=number % 4 == 0)
+                loaded = load(tmp_path)
         except RecordError as error:
             refusals.append(str(error))
         else:
@@ -80,9 +85,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-conditions = st.dictionaries(
-    st.text(max_size=3), st.fixed_dictionaries({"values": json_values | st.lists(st.floats())})
-)
+tables = st.fixed_dictionaries({"file": json_values | st.text(), "sha256": json_values})
 
 
 @few_or_many(200, 2000)
@@ -91,16 +94,14 @@ def test_records_of_any_values(tmp_path_factory, inputs):
     RECORD.save(folder)
     path = folder / "summary.json"
     whole = json.loads(path.read_bytes())
-    changes = st.fixed_dictionaries(
-        {}, optional=dict.fromkeys([*whole, "more"], json_values) | {"conditions": conditions}
-    )
+    changes = st.fixed_dictionaries({}, optional=dict.fromkeys([*whole, "more"], json_values) | {"table": tables})
 
     @examples(inputs)
     @given(changes)
     def check(change):
         path.write_text(json.dumps(whole | change))
         with bounded(), contextlib.suppress(RecordError):
-            require_record(Result.load(folder, arrays=False))
+            require_record(load(folder))
 
     check()
 
@@ -109,10 +110,8 @@ def test_records_of_any_values(tmp_path_factory, inputs):
 def test_archives_with_a_right_checksum(tmp_path, caplog, inputs):
     """As a chunk, whose digest is made to fit: past it, nothing but the reader of archives stands in the way."""
     draw, store, read = random.Random(1), ChunkStore(tmp_path, {}), 0
-    archives = []
-    for save in (np.savez, np.savez_compressed):
-        save(buffer := io.BytesIO(), **{name: values[:2] for name, values in RECORD.arrays.items() if values.ndim})
-        archives.append(buffer.getvalue())
+    some = {name: values[:2] for name, values in ARRAYS.items()}
+    archives = [safetensors.numpy.save(each) for each in (some, {"loss": some["loss"]})]
     store.put([0, 1], {})
     (path,) = tmp_path.iterdir()
     for number in range(inputs):
@@ -177,3 +176,26 @@ def test_a_pipe_or_a_giant_in_the_place_of_a_data_file_is_not_read(tmp_path):
     assert (pipe.state, giant.state) == ("unreadable", "unreadable")
     assert "not a regular file" in pipe.detail
     assert f"more than {files.LARGEST}" in giant.detail
+
+
+@few_or_many(1000, 30_000)
+def test_tables_with_a_right_checksum(tmp_path, inputs):
+    """A table whose digest is made to fit: past it, only the reader of tables stands in the way."""
+    RECORD.save(tmp_path)
+    draw, refusals = random.Random(4), []
+    path = tmp_path / "summary.json"
+    summary = json.loads(path.read_bytes())
+    whole = (tmp_path / summary["table"]["file"]).read_bytes()
+    for _ in range(inputs):
+        content = mutate(draw, whole, whole)
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"table-{digest[:16]}.safetensors"
+        (tmp_path / name).write_bytes(content)
+        path.write_text(json.dumps(summary | {"table": {"file": name, "sha256": digest}}))
+        try:
+            with bounded():
+                require_record(load(tmp_path))
+        except RecordError as error:
+            refusals.append(str(error))
+        (tmp_path / name).unlink()
+    require_some_refused(refusals, inputs)

@@ -1,7 +1,6 @@
 """Settings and the command line: whatever is given, it is taken or refused clearly, in bounded time and memory."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import typing
@@ -11,7 +10,7 @@ from fuzzing import bounded, examples, few_or_many
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import EXPERIMENTS, command, sweep
+from experiments import EXPERIMENTS, command, experiment, sweep
 from experiments.registry import find
 from sublim_theory import cli, data, selfcheck
 from sublim_theory.data import DataError
@@ -20,8 +19,8 @@ from sublim_theory.protocols import SublimError
 
 @pytest.fixture(scope="module")
 def configs():
-    """Config of each experiment by name; with them JAX is loaded and started, which is no input's doing."""
-    return {name: find(name).Config for name in EXPERIMENTS if find(name).PRESETS}
+    """Settings of each experiment by name; with them JAX is loaded and started, which is no input's doing."""
+    return {name: find(name).presets["smoke"] for name in EXPERIMENTS}
 
 
 TEXTS = st.sampled_from([
@@ -33,7 +32,7 @@ WORDS = st.one_of(TEXTS, TEXTS, st.text(max_size=6), st.integers().map(str), st.
 
 
 def options_of(name):
-    return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(find(name).Config)]
+    return [f"--{setting.replace('_', '-')}" for setting in find(name).presets["smoke"].flat()]
 
 
 @st.composite
@@ -66,7 +65,7 @@ def test_command_lines(monkeypatch, inputs):
     def no_data(*_, **__):
         raise DataError("nothing is loaded here")
 
-    monkeypatch.setattr(command, "_record", lambda *_: 0)
+    monkeypatch.setattr(command, "_reproduce", lambda *_: 0)
     monkeypatch.setattr(data, "load", no_data)
     monkeypatch.setattr(selfcheck, "quick", list)
     monkeypatch.setattr(selfcheck, "paper", lambda _: [])
@@ -106,7 +105,13 @@ def values_of(hint):
 
 @few_or_many(200, 3000)
 def test_configs(configs, inputs):
-    fields = {name: typing.get_type_hints(kind).items() for name, kind in configs.items()}
+    fields = {
+        name: [hint for part in (each, each.protocol, each.rates) for hint in typing.get_type_hints(type(part)).items()]
+        for name, each in configs.items()
+    }
+    fields = {
+        name: [(key, hint) for key, hint in hints if key not in ("protocol", "rates")] for name, hints in fields.items()
+    }
     given_values = {name: {key: values_of(hint) for key, hint in hints} for name, hints in fields.items()}
     changes = st.sampled_from(list(configs)).flatmap(
         lambda name: st.tuples(st.just(name), st.fixed_dictionaries({}, optional=given_values[name]))
@@ -117,14 +122,14 @@ def test_configs(configs, inputs):
     def check(change):
         name, values = change
         with bounded(), contextlib.suppress(ValueError, SublimError):
-            json.dumps(dataclasses.asdict(configs[name](**values)))
+            json.dumps(configs[name].but(**values).flat())
 
     check()
 
 
 @few_or_many(200, 3000)
 def test_sweeps(configs, inputs):
-    names = [field.name for field in dataclasses.fields(configs["fig10"])]
+    names = list(configs["fig10"].flat())
     words = st.lists(
         st.tuples(st.sampled_from([*names, "x", ""]), st.lists(WORDS, max_size=3)).map(
             lambda w: f"{w[0]}={','.join(w[1])}"
@@ -136,8 +141,10 @@ def test_sweeps(configs, inputs):
     @examples(inputs)
     @given(words)
     def check(vary):
-        config = find("fig10").PRESETS["smoke"]
+        settings = configs["fig10"]
         with bounded(), contextlib.suppress(ValueError, SublimError):
-            sweep.points(config, sweep.parse_vary(type(config), vary))
+            values = sweep.parse_vary(settings, vary)
+            swept = sweep.over(find("fig10"), lambda _: values, name="sweep_fig10", summary="")
+            experiment.points(swept, settings, "smoke")
 
     check()

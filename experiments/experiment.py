@@ -1,0 +1,427 @@
+"""The engine: what an experiment is, and how it becomes a record.
+
+An experiment says what happens to one seed. The engine adds the seeds, the settings that vary, the table with named
+axes, what an interrupted run has finished already, and where the numbers come from. A sweep is an experiment with more
+axes.
+
+Settings come in two types. A *protocol* is static and hashable: it is what a program is compiled for. *Rates* are
+numbers that a program takes as arguments, so that points of a sweep that differ in them alone share one program.
+"""
+
+import dataclasses
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from sublim_theory import data, devices, processes, record, training
+from sublim_theory.ensemble import Arrays, run_chunks, run_seeds
+from sublim_theory.protocols import lookup, require_count
+from sublim_theory.record import Record, label
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+Changes: TypeAlias = Mapping[str, Any]
+"""Settings by name, with the values that they take instead."""
+Axes: TypeAlias = Mapping[str, Sequence[Any]]
+"""Name of an axis -> its coordinates, numbers or words."""
+
+
+@dataclass(frozen=True)
+class Settings(Generic[P, R]):
+    """Everything that a run of an experiment can be told, apart from the machine.
+
+    Attributes of protocol and rates are settings like the others: `but` changes any of them by name.
+    """
+
+    protocol: P
+    rates: R
+    seeds: int = 100
+    """Independent repetitions."""
+    first_seed: int = 0
+    """The seeds are first_seed, first_seed + 1, ..."""
+    dataset: str = "mnist"
+    """What the teacher learns: digits (embedded, no download), mnist or fashion_mnist."""
+
+    def __post_init__(self) -> None:
+        """Check every setting now, before any data is read or anything is compiled.
+
+        Raises:
+            ValueError: naming the setting, its value and what it may be.
+        """
+        require_count("seeds", self.seeds)
+        if not 0 <= self.first_seed < self.first_seed + self.seeds < 2**31:
+            raise ValueError(
+                f"first_seed {self.first_seed} and the {self.seeds} seeds from there must lie in [0, 2**31)"
+            )
+        lookup("dataset", self.dataset, dict.fromkeys(data.NAMES))
+        self.protocol.check(self.rates)  # type: ignore[attr-defined]
+
+    @classmethod
+    def of(cls, protocol: type[P], rates: type[R], **changes: Any) -> Self:
+        """Settings with the defaults of a protocol and rates, but for some."""
+        parts = {part: {f.name for f in dataclasses.fields(part)} for part in (protocol, rates)}  # type: ignore[arg-type]
+        first, second = (part(**{k: v for k, v in changes.items() if k in names}) for part, names in parts.items())
+        rest = {name: value for name, value in changes.items() if not any(name in names for names in parts.values())}
+        return cls(first, second, **rest)  # type: ignore[arg-type]
+
+    def but(self, **changes: Any) -> Self:
+        """The same settings with some changed. Raises `UnknownNameError` for one that is not there."""
+        for name in changes:
+            lookup("setting", name, dict.fromkeys(self.flat()))
+        parts = {}
+        for part in ("protocol", "rates"):
+            names = {f.name for f in dataclasses.fields(getattr(self, part))}
+            parts[part] = dataclasses.replace(
+                getattr(self, part), **{name: value for name, value in changes.items() if name in names}
+            )
+        own = {name: changes[name] for name in ("seeds", "first_seed", "dataset") if name in changes}
+        return dataclasses.replace(self, **parts, **own)
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by name, as a record has them."""
+        own = {name: getattr(self, name) for name in ("seeds", "first_seed", "dataset")}
+        return own | asdict(self.protocol) | asdict(self.rates)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """The rates of an experiment that has none."""
+
+
+jax.tree_util.register_dataclass(Nothing, data_fields=[], meta_fields=[])
+
+
+def require_counts(protocol: Any, *names: str) -> None:
+    """Check that settings are positive whole numbers. Raises `ValueError`, naming the first that is not."""
+    for name in names:
+        require_count(name, getattr(protocol, name))
+
+
+def require_distinct(protocol: Any, *names: str) -> None:
+    """Check that settings have at least one value, each once. Raises `ValueError`, naming the first that has not."""
+    for name in names:
+        values = getattr(protocol, name)
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{name} must have at least one, each once; got {values}")
+
+
+class Variable(NamedTuple):
+    """A quantity of the table.
+
+    Attributes:
+        axes: those of its labels, outermost first: what `run_seed` returns of it is a dictionary of dictionaries by
+            their coordinates. In the table come the seeds behind them, and then `inner`.
+        inner: axes of each array that `run_seed` returns, such as `step`.
+        condition: name of each entry in the summary, with the axes in braces; no conditions unless given.
+        over: the axis of the sample that a condition is made of.
+        loss: whether it is the loss of a training run at every step, which must be finite.
+    """
+
+    axes: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
+    condition: str | None = None
+    over: str = "seed"
+    loss: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment.
+
+    Attributes:
+        name: of its module, and on the command line.
+        summary: the line that `sublim list` shows.
+        presets: name -> settings.
+        run_seed: `run_seed(protocol, rates, data, seed) -> {variable: values}`, pure, for an int32 scalar. Values are
+            arrays, or dictionaries by the coordinates of the variable's axes, where one that is missing becomes NaN.
+        axes: `axes(settings)`, the coordinates of every axis that has some.
+        variables: what `run_seed` returns and `conclude` adds, by name; what has conditions first.
+        conclude: `conclude(settings, table) -> variables`, computed from all seeds, added to the table; None
+            takes a variable out of it.
+        describe: `describe(settings, dataset) -> variables` without seeds, computed at every point.
+        vary: `vary(settings, preset)`, for each axis that an experiment runs itself over, label -> changed settings.
+        point: what begins the name of a condition of a point, with those axes in braces; unless given,
+            `AXIS={AXIS},.../`.
+        of: the experiment that is run at every point, for a sweep; then `run_seed` and the rest are those of it.
+        traced: whether `run_seed` can be compiled; else it gets a plain number and compiles what it likes.
+        dtype: `float32`, or `float64` to run with 64-bit JAX.
+        together: `together(protocol, data)`, options of `run_seeds` for how many seeds run under one `vmap`.
+    """
+
+    name: str
+    summary: str
+    presets: Mapping[str, Settings[Any, Any]]
+    run_seed: Callable[..., Mapping[str, Any]] | None = None
+    axes: Callable[[Any], Axes] = lambda _: {}
+    variables: Mapping[str, Variable] = field(default_factory=dict)
+    conclude: Callable[[Any, xr.Dataset], Mapping[str, xr.DataArray | None]] | None = None
+    describe: Callable[[Any, data.Dataset], Mapping[str, xr.DataArray]] | None = None
+    vary: Callable[[Any, str], Mapping[str, Mapping[Any, Changes]]] | None = None
+    point: str | None = None
+    of: "Experiment | None" = None
+    traced: bool = True
+    dtype: str = "float32"
+    together: Callable[[Any, Any], Mapping[str, Any]] = lambda *_: {}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run depends on besides its settings; no number depends on it beyond rounding.
+
+    Attributes:
+        preset: what to call the settings in the record.
+        data_dir: folder that holds `mnist/` and `fashion_mnist/`; see `data.load`.
+        chunks: folder for finished seeds, so that an interrupted run goes on; none are kept unless given.
+        devices: how many devices of this process share the seeds; all unless given.
+        chunk_size: seeds that run and are saved together, whatever the experiment asks for.
+    """
+
+    preset: str = "custom"
+    data_dir: str | Path | None = None
+    chunks: Path | None = None
+    devices: int | None = None
+    chunk_size: int | None = None
+
+
+@dataclass(frozen=True)
+class _Program:
+    """`run_seed` of one experiment and protocol: `program(seed, rates, data)`, the arrays of a seed by variable.
+
+    Two that are equal are compiled once: the points of a sweep that differ in rates alone.
+    """
+
+    run_seed: Callable[..., Mapping[str, Any]]
+    protocol: Any
+    variables: tuple[tuple[str, Variable], ...]
+    axes: tuple[tuple[str, tuple[Any, ...]], ...]
+
+    def __call__(self, seed: Any, rates: Any, selected: Any) -> Mapping[str, jax.Array]:
+        axes, variables = dict(self.axes), dict(self.variables)
+        found = self.run_seed(self.protocol, rates, selected, seed)
+        if unknown := found.keys() - variables.keys():
+            raise ValueError(f"run_seed returns {sorted(unknown)}, which are no variables of the experiment")
+        return {name: _stacked(name, value, variables[name].axes, axes) for name, value in found.items()}
+
+
+def run(experiment: Experiment, settings: Settings[Any, Any], context: Context | None = None) -> Record:
+    """Run an experiment and return its record.
+
+    Raises:
+        DataError: if a data set cannot be had.
+        DeviceError: for more devices than there are.
+        NonFiniteLossError: if a training loss becomes NaN or infinite.
+    """
+    began = time.perf_counter()
+    context = context or Context()
+    inner = experiment.of or experiment
+    precision = getattr(settings.protocol, "matmul_precision", "highest")
+    provenance = record.provenance(
+        seeds=_seeds_of(settings), dataset_checksum=_dataset(settings, context).checksum, matmul_precision=precision
+    ) | {
+        "dtype": inner.dtype,
+        "devices_used": len(devices.local(context.devices)),
+        "processes": processes.count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+    spent = {"resumed_seeds": 0, "compile_seconds": 0.0, "run_seconds": 0.0}
+    table = _table(experiment, settings, context, spent, f"{experiment.name} {context.preset}")
+    config = settings.flat()
+    if experiment.vary is not None:
+        config["vary"] = {k: list(map(_coordinate, v)) for k, v in experiment.vary(settings, context.preset).items()}
+    return Record(
+        experiment=experiment.name,
+        preset=context.preset,
+        config=_json(config),
+        table=table,
+        provenance=provenance | spent,
+        wall_seconds=time.perf_counter() - began,
+        expectations=[],
+    )
+
+
+def points(experiment: Experiment, settings: Settings[Any, Any], preset: str) -> dict[tuple[Any, ...], Any]:
+    """The settings of every point by its place on the axes that vary; all of them are checked.
+
+    Raises:
+        ValueError: for a value that a setting may not have.
+    """
+    if experiment.vary is None:
+        return {(): settings}
+    varied = experiment.vary(settings, preset)
+    found = {}
+    for place in itertools.product(*varied.values()):
+        changes = [varied[axis][at] for axis, at in zip(varied, place, strict=True)]
+        found[place] = settings.but(**{name: value for change in changes for name, value in change.items()})
+    return found
+
+
+def _table(
+    experiment: Experiment, settings: Settings[Any, Any], context: Context, spent: dict[str, Any], title: str
+) -> xr.Dataset:
+    """The table of an experiment at all of its points; adds to the times and resumed seeds of `spent`."""
+    tables, prefix = [], ""
+    for place, each in points(experiment, settings, context.preset).items():
+        here = f"{title} {','.join(map(label, place))}".strip()
+        described = experiment.describe(each, _dataset(each, context)) if experiment.describe else {}
+        if experiment.of is None:
+            table = _run_seeds(experiment, each, context, spent, here)
+        else:
+            table = _table(dataclasses.replace(experiment.of, describe=None), each, context, spent, here)
+        tables.append(table.assign(described))
+    if experiment.vary is None:
+        (table,) = tables
+    else:
+        varied = experiment.vary(settings, context.preset)
+        usual = ",".join(f"{axis}={{{axis}}}" for axis in varied) + "/"
+        prefix = usual if experiment.point is None else experiment.point
+        kept = [name for name, variable in experiment.variables.items() if not variable.loss]
+        table = _combined(varied, tables, prefix, kept)
+    if experiment.conclude is not None:
+        for name, value in experiment.conclude(settings, table).items():
+            table = table.drop_vars(name) if value is None else table.assign({name: value})
+    ordered = [*(name for name in experiment.variables if name in table), *table.data_vars]
+    table = table[list(dict.fromkeys(ordered))]
+    for name, variable in experiment.variables.items():
+        if name in table and variable.condition is not None:
+            table[name].attrs = {"condition": prefix + variable.condition, "over": variable.over}
+    return table
+
+
+def _dataset(settings: Settings[Any, Any], context: Context) -> data.Dataset:
+    dataset = data.load(settings.dataset, context.data_dir)
+    classes = getattr(settings.protocol, "classes", None)
+    return dataset if classes is None else dataset.of_classes(classes)
+
+
+def _seeds_of(settings: Settings[Any, Any]) -> list[int]:
+    return list(range(settings.first_seed, settings.first_seed + settings.seeds))
+
+
+def _run_seeds(
+    experiment: Experiment, settings: Settings[Any, Any], context: Context, spent: dict[str, Any], title: str
+) -> xr.Dataset:
+    """The table of one point, from every seed."""
+    assert experiment.run_seed is not None
+    variables, seeds = experiment.variables, _seeds_of(settings)
+    dataset = _dataset(settings, context)
+    selected, checksum = jax.device_put(settings.protocol.select(dataset)), dataset.checksum
+    del dataset  # MNIST in numpy is 0.2 GB, which nobody needs while the seeds run
+    axes = {name: tuple(values) for name, values in experiment.axes(settings).items()}
+    program = _Program(experiment.run_seed, settings.protocol, tuple(variables.items()), tuple(axes.items()))
+    identity = {
+        "experiment": experiment.name,
+        "config": {name: value for name, value in settings.flat().items() if name not in ("seeds", "first_seed")},
+        "dataset": checksum,
+    }
+
+    def check(arrays: Arrays, chunk: list[int]) -> None:
+        for name in (name for name, variable in variables.items() if variable.loss and name in arrays):
+            runs = list(itertools.product(*(axes[axis] for axis in variables[name].axes)))
+            paths = arrays[name].reshape(len(chunk), len(runs), -1)
+            stem = name.removesuffix("_loss")
+            for i, run in enumerate(runs):
+                words = "/".join(map(label, run)) if any(isinstance(each, str) for each in run) else ""
+                named = words or "/".join([stem, *map(label, run)])
+                training.require_finite({named: paths[:, i]}, chunk, settings)
+
+    options: dict[str, Any] = {
+        "store": record.ChunkStore(context.chunks, identity) if context.chunks else None,
+        "check": check,
+        "label": f"{title}: seeds",
+    }
+    precision = getattr(settings.protocol, "matmul_precision", "highest")
+    with jax.enable_x64(experiment.dtype == "float64"), jax.default_matmul_precision(precision):
+        if experiment.traced:
+            options |= {**experiment.together(settings.protocol, selected), "devices": context.devices}
+            if context.chunk_size is not None:
+                options["chunk_size"] = context.chunk_size
+            found = run_seeds(program, seeds, settings.rates, selected, **options)
+        else:
+
+            def compute(chunk: list[int]) -> Arrays:
+                (seed,) = chunk
+                return {k: np.asarray(v)[None] for k, v in program(seed, settings.rates, selected).items()}
+
+            found = run_chunks(compute, seeds, **options)
+    spent["resumed_seeds"] += found.resumed
+    spent["compile_seconds"] += found.compile_seconds
+    spent["run_seconds"] += found.run_seconds
+    arrays = {
+        name: xr.Variable((*each.axes, "seed", *each.inner), np.moveaxis(found.arrays[name], 0, len(each.axes)))
+        for name, each in variables.items()
+        if name in found.arrays
+    }
+    used = {axis for each in arrays.values() for axis in each.dims}
+    coordinates = {name: list(map(_coordinate, values)) for name, values in axes.items() if name in used}
+    return xr.Dataset(arrays, coordinates | {"seed": seeds})
+
+
+def _stacked(name: str, value: Any, axes: Sequence[str], coordinates: Mapping[str, Sequence[Any]]) -> Any:
+    """Nested dictionaries by coordinate as one array, NaN where there is none."""
+    if not axes or not isinstance(value, Mapping):
+        return value
+    if not value:
+        raise ValueError(f"{name} has no values over the axis {axes[0]!r}; leave the variable out")
+    known = coordinates[axes[0]]
+    if unknown := [each for each in value if each not in known]:
+        raise ValueError(f"{name} has {unknown} where the axis {axes[0]!r} has {list(known)}")
+    rows = {each: _stacked(name, value[each], axes[1:], coordinates) for each in value}
+    if len(rows) < len(known):
+        missing = jnp.full_like(next(iter(rows.values())), jnp.nan)
+        rows = {each: rows.get(each, missing) for each in known}
+    return jnp.stack([jnp.asarray(rows[each]) for each in known])
+
+
+def _combined(
+    varied: Mapping[str, Mapping[Any, Changes]], tables: Sequence[xr.Dataset], point: str, kept: Sequence[str]
+) -> xr.Dataset:
+    """One table of the points, with an axis for each setting that varies.
+
+    Of what has seeds it keeps the variables `kept`, which are the experiment's own, and those that have conditions.
+    """
+    found: dict[str, xr.Variable] = {}
+    coordinates: dict[str, Any] = {}
+    for each in tables:  # labels of all points, in the order in which they come
+        for axis, values in each.coords.items():
+            known = coordinates.setdefault(str(axis), [])
+            known += [value for value in values.values.tolist() if value not in known]
+    for name in dict.fromkeys(str(name) for each in tables for name in each.data_vars):
+        first = next(each[name] for each in tables if name in each)
+        if name not in kept and "condition" not in first.attrs and "seed" in first.dims:
+            continue
+        here = {axis: coordinates[str(axis)] for axis in first.dims if str(axis) in coordinates}
+        aligned = [
+            each[name].astype(np.result_type(each[name].dtype, np.float32)).reindex(here).values
+            if name in each
+            else np.full(tuple(len(here[axis]) for axis in first.dims), np.nan, np.float32)
+            for each in tables
+        ]
+        shape = tuple(len(values) for values in varied.values())
+        values = np.stack(aligned).reshape(*shape, *aligned[0].shape)
+        attrs = first.attrs | ({"condition": point + first.attrs["condition"]} if first.attrs else {})
+        found[name] = xr.Variable((*varied, *first.dims), values, attrs)
+    coordinates |= {axis: list(map(_coordinate, values)) for axis, values in varied.items()}
+    coordinates = {axis: v for axis, v in coordinates.items() if any(axis in each.dims for each in found.values())}
+    return xr.Dataset(found, coordinates)
+
+
+def _coordinate(value: Any) -> Any:
+    """A number as it is, anything else in words."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else label(value)
+
+
+def _json(value: Any) -> Any:
+    """As JSON gives it back, so that a record is the same before and after it is saved."""
+    if isinstance(value, Mapping):
+        return {str(key): _json(item) for key, item in value.items()}
+    return [_json(item) for item in value] if isinstance(value, tuple | list) else value
