@@ -1,173 +1,111 @@
-"""What is drawn of a record: its conditions in charts, each a few series over places that have something in common.
+"""What is drawn of a record: charts of every variable that has conditions, laid out by the axes of the table.
 
-The page draws a chart with the places side by side and lines between them, or as rows. What belongs together is in
-the names: `auxiliary=3,loss=kl/student_aux` in a sweep, `accuracy/teacher`, `interpolated/hidden/0.4`.
+One axis has the places: one that the record varies, else the longest one of numbers, else the last. Places stand side
+by side with lines between them if they are numbers or values of a setting, else each has a row. The next axis has the
+series; every entry of those that are left has a chart of its own.
 """
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import html
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from reports.collect import Record
+import plotly.graph_objects as go
+
+from experiments import tables
+from reports.known import swept
 from reports.text import clip
+from sublim_theory.record import Record, Row, label
 
-MOST_CONDITIONS = 300
-"""Conditions of a record that are drawn."""
-MOST_VALUES = 20_000
-"""Values of a record that are drawn, over all of its conditions."""
+MOST_CONDITIONS, MOST_VALUES = 300, 20_000
+"""What is drawn of a record; the values are those of all conditions together."""
 
-_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?(e[+-]?\d{1,2})?")
-_LAST = ("", "reference", "teacher")  # charts of what does not vary with the question
-
-
-@dataclass(frozen=True)
-class Spot:
-    """Where a condition is drawn.
-
-    Attributes:
-        chart: title of the chart; empty for one that needs none.
-        series: its name; empty where the chart has one only.
-        place: label on the axis that the series share.
-    """
-
-    chart: str
-    series: str
-    place: str
+# Close to Okabe and Ito's, told apart by the colour-blind, 3 to 1 on white and on black; every round has other symbols.
+_COLOURS = ("#0072b2", "#d55e00", "#007d5a", "#b0417f", "#8a6500", "#2b86b8", "#6b7079")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "star", "hexagon")
+_CLEAR = "rgba(0,0,0,0)"
+_BAND = {"marker": {"color": "rgba(128,128,128,.3)"}, "hoverinfo": "skip", "showlegend": False}
+_VALUES = {"boxpoints": "all", "pointpos": 0, "jitter": 1, "marker": {"size": 5, "opacity": 0.45}, "showlegend": False}
+_VALUES |= {"fillcolor": _CLEAR, "line": {"color": _CLEAR}, "hoveron": "points", "hoverinfo": "text"}
+_LAYOUT = {"paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "font": {"family": "system-ui"}, "hovermode": "closest"}
+_LAYOUT |= {"margin": {"l": 8, "r": 16, "t": 8, "b": 40}, "legend": {"orientation": "h", "yanchor": "bottom", "y": 1}}
+_LAYOUT |= {"annotationdefaults": {"showarrow": False, "xanchor": "left", "yanchor": "top"}}
+_LAYOUT |= dict.fromkeys(("barmode", "boxmode", "scattermode"), "group")
+_TEMPLATE = {
+    "data": {"bar": [_BAND], "box": [_VALUES], "scatter": [{"marker": {"size": 10}, "hoverinfo": "text"}]},
+    "layout": _LAYOUT,
+}
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart, as the page draws it.
-
-    Attributes:
-        title: what its conditions have in common; may be empty.
-        kind: `lines` over places side by side, or `dots` in rows.
-        axis: what the places are; may be empty.
-        places: their labels.
-        series: rows of `name` and `points`; a point has `at` (the number of its place), `name`, `mean`, `ci95`, `n`,
-            `values` and `band`, where the mean was expected to lie.
-        seeds: one a value, or None where they are not known.
-    """
-
-    title: str
-    kind: Literal["lines", "dots"]
-    axis: str
-    places: list[str]
-    series: list[dict[str, Any]]
-    seeds: list[int] | None
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What the script of the page needs."""
-        return {"axis": self.axis, "places": self.places, "series": self.series, "seeds": self.seeds}
+def charts(record: Record) -> Iterator[tuple[str, go.Figure]]:
+    """The charts of a record, each with its title; they have up to `MOST_CONDITIONS` of its conditions."""
+    for variable, members in groupby(record.rows[:MOST_CONDITIONS], key=lambda row: row.variable):
+        rows, together = list(members), dict[str, list[Row]]()
+        axes, lines = _axes(record, rows)
+        for row in rows:
+            title = ", ".join([variable, *(f"{axis} {label(row.at[axis])}" for axis in axes[2:])])
+            together.setdefault(title.replace("_", " "), []).append(row)
+        for title, each in together.items():
+            yield clip(title), _figure(record, each, *[*axes, "", ""][:2], lines=lines)
 
 
-def charts(record: Record) -> list[Chart]:
-    """The charts of a record, with up to `MOST_CONDITIONS` of its conditions."""
-    names = list(record.result.conditions)[:MOST_CONDITIONS]
-    points, swept = record.result.config.get("points"), list(record.swept)
-    spots, axis = _swept(names, swept), swept[0].replace("_", " ") if swept else ""
-    if not spots:
-        spots, axis = _changed(names, points if isinstance(points, dict) else {}) or _grouped(names), ""
-    together: dict[str, dict[str, Spot]] = {}
-    for name, spot in spots.items():
-        together.setdefault(spot.chart, {})[name] = spot
-    ordered = sorted(together.items(), key=lambda item: item[0] in _LAST)
-    return [_chart(record, title, axis, found, bool(axis)) for title, found in ordered]
+def _axes(record: Record, rows: Sequence[Row]) -> tuple[list[str], bool]:
+    """The axes of a variable: that of the places, that of the series, the others; and whether there are lines."""
+    axes = list(rows[0].at)[::-1]
+    size = {axis: len({row.at[axis] for row in rows}) for axis in axes}
+    numeric = [axis for axis in axes if size[axis] > 2 and isinstance(rows[0].at[axis], int | float)]
+    varied = [axis for axis in swept(record) if axis in axes]
+    axes = list(dict.fromkeys([*(varied or sorted(numeric, key=lambda axis: -size[axis])[:1]), *axes]))
+    return axes, bool(axes) and (axes[0] in numeric or (axes[0] in varied and axes[0] in record.config))
 
 
-def _swept(names: Iterable[str], settings: Sequence[str]) -> dict[str, Spot]:
-    """Spots over the first setting of a sweep, a chart a condition where there is a second; none for other names."""
-    spots = {}
-    for name in names:
-        point, _, condition = name.partition("/")
-        pairs = [pair.partition("=") for pair in point.split(",")]
-        if not 1 <= len(settings) <= 2 or [setting for setting, _, _ in pairs] != list(settings):
-            return {}
-        first, *second = (value for _, _, value in pairs)
-        if second:
-            spots[name] = Spot(condition, f"{settings[1].replace('_', ' ')} {second[0]}", first)
-        else:
-            spots[name] = Spot(_head(condition), condition, first)
-    return spots
-
-
-def _changed(names: Iterable[str], points: Mapping[str, Any]) -> dict[str, Spot]:
-    """Spots with a row for each change of the settings that a record compares; none for other names."""
-    spots = {}
-    for name in names:
-        point, _, condition = name.partition("/")
-        if point not in points:
-            return {}
-        spots[name] = Spot(_head(condition), condition, point)
-    return spots
-
-
-def _head(name: str) -> str:
-    return name.partition("/")[0] if "/" in name else ""
-
-
-def _grouped(names: Sequence[str]) -> dict[str, Spot]:
-    """A chart for all names that begin alike, over the numbers with which they end or go on, if they do."""
-    counts = Counter(name.partition("/")[0] for name in names)
-    together: dict[str, dict[str, list[str]]] = {}
-    for name in names:
-        head, *rest = name.split("/")
-        if _NUMBER.fullmatch(head):
-            head, rest = "by number", [head, *rest]
-        elif counts[head] == 1:
-            head, rest = "", [name]
-        together.setdefault(head, {})[name] = rest or [head]
-    spots = {}
-    for head, inside in together.items():
-        at = next((at for at in (-1, 0) if _numbers([parts[at] for parts in inside.values()])), None)
-        for name, parts in inside.items():
-            place = "/".join(parts) if at is None else parts.pop(at)
-            spots[name] = Spot(head, "" if at is None else "/".join(parts) or head, place)
-    return spots
-
-
-def _numbers(places: Sequence[str]) -> bool:
-    """Whether they are numbers, and enough for a line."""
-    return len(set(places)) > 2 and all(map(_NUMBER.fullmatch, places))
-
-
-def _chart(record: Record, title: str, axis: str, spots: Mapping[str, Spot], lines: bool) -> Chart:
-    places = list(dict.fromkeys(spot.place for spot in spots.values()))
-    if not lines and _numbers(places):
-        places, lines = sorted(places, key=float), True
-    at = {place: index for index, place in enumerate(places)}
-    series: dict[str, list[dict[str, Any]]] = {}
-    for name, spot in spots.items():
-        series.setdefault(spot.series, []).append({"at": at[spot.place], **_point(record, name)})
-    for found in series.values():
-        found.sort(key=lambda point: point["at"])
-    return Chart(
-        clip(title),
-        "lines" if lines else "dots",
-        clip(axis),
-        list(map(clip, places)),
-        [{"name": clip(name), "points": found} for name, found in series.items()],
-        None if record.seeds is None else list(record.seeds[:MOST_VALUES]),
+def _figure(record: Record, rows: Sequence[Row], across: str, by: str, *, lines: bool) -> go.Figure:
+    """A chart with the places along one axis of the table and the series along another; rows have their names above."""
+    entries = {row.at.get(across, row.name): None for row in rows}
+    numbers = lines and isinstance(next(iter(entries)), int | float)
+    places = [_text(label(entry)) for entry in (sorted(entries) if numbers else entries)]
+    series: dict[str, list[Row]] = {}
+    for row in rows:
+        series.setdefault(label(row.at.get(by, "")), []).append(row)
+    bands = {each["condition"]: each for each in record.expectations if None not in each.values()}
+    x, y, way = ("x", "y", "v") if lines else ("y", "x", "h")  # along the places, along the values
+    over = record.table[rows[0].variable].attrs["over"]
+    sample = [_text(f"{over} {label(each)}") for each in record.table[over].values]
+    most = MOST_VALUES // min(MOST_CONDITIONS, len(record.rows))
+    figure = go.Figure(layout={"template": _TEMPLATE})
+    for number, (name, members) in enumerate(series.items()):
+        common = {"offsetgroup": str(number), "legendgroup": str(number), "orientation": way}
+        colour, symbol = _COLOURS[number % 7], _SYMBOLS[(number + number // 7) % 7]
+        at = [_text(label(row.at.get(across, row.name))) for row in members]
+        expected = [(place, bands[row.name]) for place, row in zip(at, members, strict=True) if row.name in bands]
+        low, height = [each["low"] for _, each in expected], [each["high"] - each["low"] for _, each in expected]
+        figure.add_bar(**{x: [place for place, _ in expected], y: height}, base=low, **common)
+        points = []
+        for place, row in zip(at, members, strict=True):
+            known = sample if len(sample) == row.summary.n else [over] * row.summary.n
+            for what, value in list(zip(known, row.summary.values, strict=True))[:most]:
+                points.append((place, value, f"{_text(row.name)}<br>{what}: {tables.number(value)}"))
+        where, values, told = ([point[i] for point in points] for i in range(3))
+        figure.add_box(**{x: where, y: values}, hovertext=told, marker_color=colour, **common)
+        told = [f"{_text(row.name)}<br>mean {tables.mean(row.summary)}<br>n = {row.summary.n}" for row in members]
+        figure.add_scatter(
+            **{x: at, y: [row.summary.mean for row in members]},
+            **{f"error_{y}_array": [row.summary.ci95 for row in members]},
+            **{"name": _text(name), "hovertext": told, "mode": "lines+markers" if lines else "markers"},
+            **{"marker_color": colour, "marker_symbol": symbol} | common,
+        )
+    size = 36 + 16 * len(series)  # pixels of a row, its name included
+    gaps = dict.fromkeys(("bargap", "boxgap", "scattergap"), 0.8 if lines else 36 / size)
+    along = {"type": "category", "categoryarray": places, "showgrid": False, "showticklabels": lines}
+    along |= {"title": _text(across) if lines else "", "range": [-0.5, len(places) - 0.5][:: 1 if lines else -1]}
+    scale = {"rangemode": "tozero", "nticks": 6, "exponentformat": "power", "showgrid": True, "automargin": True}
+    names = [{"text": name, "x": 0, "xref": "paper", "y": at - 0.5} for at, name in enumerate(places)]
+    return figure.update_layout(
+        **gaps | {f"{x}axis": along, f"{y}axis": scale, "annotations": () if lines else names},
+        **{"showlegend": bool(by), "legend_title": _text(by)},
+        height=48 + (280 if lines else size * len(places)) + (24 * -(-len(series) // 2) if by else 0),
     )
 
 
-def _point(record: Record, name: str) -> dict[str, Any]:
-    found = record.result.conditions[name]
-    share = MOST_VALUES // min(len(record.result.conditions), MOST_CONDITIONS)
-    ends = [(each.low, each.high) for each in record.judged.get(name, []) if each.expected is not None]
-    return {
-        "name": clip(name),
-        "mean": _short(found.mean),
-        "ci95": None if found.ci95 is None else _short(found.ci95),
-        "n": found.n,
-        "values": list(map(_short, found.values[:share])),
-        "band": list(ends[0]) if ends and None not in ends[0] else None,
-    }
-
-
-def _short(value: float) -> float:
-    """Six digits: more than a chart shows, and a third of the bytes."""
-    return float(f"{value:.6g}")
+def _text(text: str) -> str:
+    """A text for Plotly, which reads markup in what it writes."""
+    return html.escape(clip(text, 60), quote=False)

@@ -1,27 +1,27 @@
-"""The command `report`."""
+"""The command `report`: read records and write the page; a damaged record is named and does not stop the rest."""
 
+import os
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from reports import collect
+from experiments import tables
+from experiments.expectations import Verdict
 from reports.text import clip
 from sublim_theory.cli import MISSED, UsageError, parse
-from sublim_theory.results import RecordError, write_file
+from sublim_theory.record import Record, RecordError, load, write_file
 
 
 @dataclass(frozen=True)
 class Report:
     """Turn records into one HTML page that needs no network: figures, tables, verdicts, where they come from."""
 
-    folders: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="FOLDER [FOLDER ...]", help_behavior_hint="(at least one)"),
-    ]
+    folders: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FOLDER ...")]
     """Folders that are records, such as out/fig10-smoke, or hold some, such as out."""
     against: Path | None = None
     """Compare with the records in this folder, matched by experiment and preset."""
@@ -32,34 +32,51 @@ class Report:
 def report(argv: list[str]) -> int:
     """Turn records into one HTML page that opens anywhere: sublim report FOLDER [FOLDER ...] [options].
 
-    Args:
-        argv: words of the command line after `report`.
-
-    Returns:
-        0, or `MISSED` if a record is damaged: the page names it and has the rest.
-
-    Raises:
-        UsageError: for a wrong option, a folder without records, or if what draws the page is not installed.
-        RecordError: if no record can be read, or the page cannot be written.
+    The status is 0, or `MISSED` if a record is damaged: the page names it and has the rest. Raises `UsageError` for a
+    wrong option or folder, and `RecordError` if no record can be read, or the page cannot be written.
     """
     options = parse(Report, argv, prog="sublim report")
     if not options.folders:
         raise UsageError("name at least one folder of records: sublim report FOLDER [FOLDER ...]")
-    records, damaged = collect.read(options.folders)
-    others, unreadable = collect.read([options.against]) if options.against else ([], [])
-    for each in (damaged := damaged + unreadable):
-        print(f"sublim: {clip(each.reason, 600)}", file=sys.stderr)
+    records, damaged = read(options.folders)
+    others, unreadable = read([options.against]) if options.against else ({}, {})
+    for reason in (damaged := damaged | unreadable).values():
+        print(f"sublim: {reason}", file=sys.stderr)
     if not records:
         raise RecordError(f"no record could be read of {len(damaged)}; nothing was written")
     try:
         from reports import page  # templates and charts, which reading does without
     except ModuleNotFoundError as error:
-        library = (error.name or "").split(".")[0]
-        if library not in ("jinja2", "plotly"):
-            raise
-        raise UsageError(f"{library} is not installed; pip install 'sublim-theory[report]'") from error
-    data = page.render(records, damaged, against=options.against, others=others)
+        missing = str(error.name).partition(".")[0]
+        raise UsageError(f"{missing} is not installed; pip install 'sublim-theory[report]'") from error
+    data = page.render(records, list(damaged.values()), others)
     write_file(options.out, data)
-    many = "s" * (len(records) > 1)
-    print(f"wrote {shlex.quote(str(options.out))}: {len(records)} record{many}, {len(data) / 1e6:.1f} MB")
+    print(f"wrote {shlex.quote(str(options.out))}: {len(records)} records, {len(data) / 1e6:.1f} MB")
     return MISSED if damaged else 0
+
+
+def read(folders: Iterable[Path]) -> tuple[dict[Path, Record], dict[Path, str]]:
+    """The records in folders, and what is wrong with the damaged ones. Raises `UsageError` for a folder without any."""
+    records, damaged = {}, {}
+    for given in folders:
+        inside = [each for each in (given, *sorted(given.glob("*"))) if os.path.lexists(each / "summary.json")]
+        if not inside:
+            raise UsageError(f"no record in {given}: a record is a folder with a summary.json, such as out/fig10-smoke")
+        for folder in inside[:1] if given in inside else inside:
+            try:
+                records[folder] = _checked(load(folder))
+            except (RecordError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+                damaged[folder] = clip(f"{folder} is damaged: {' '.join(str(error).split())}", 600)
+    return records, damaged
+
+
+def _checked(record: Record) -> Record:
+    """The record, if its expectations can be shown, and its coordinates are numbers or words, each once."""
+    for row in record.expectations:
+        if record.conditions[Verdict(**row).condition] and not isinstance(row["holds"], bool):
+            raise TypeError(f"{row['holds']!r} is no verdict")
+    tables.rows(record)
+    for axis, values in record.table.coords.items():
+        if values.dtype.kind not in "iufU" or not values.to_index().is_unique:
+            raise ValueError(f"the axis {axis} needs numbers or words, each once")
+    return record

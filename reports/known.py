@@ -1,94 +1,47 @@
-"""What this repository knows about a record: the claim of its experiment, and the command that makes it again.
+"""What this repository knows about a record; its experiment is looked up, and never imported by the name in there."""
 
-An experiment is looked up among those that are there; the name in a record is never imported.
-"""
-
-import dataclasses
 import json
-import re
 import shlex
-from typing import Any
 
 from experiments import EXPERIMENTS
+from experiments.experiment import Experiment
 from experiments.registry import SUMMARIES, find
-from experiments.sweep import label
-from experiments.sweeps import Sweep
-from reports.collect import Record
-
-_EMPHASIS = re.compile(r"(?<![\w*])\*(\w[\w ]*)\*(?![\w*])")
-
-Block = list[list[str]]
-"""A paragraph as one item, or a list as several; an item alternates between text and code, text first."""
+from sublim_theory.record import Record, label
 
 
-def claim(record: Record) -> list[Block]:
-    """What the experiment is about: the first paragraphs of its docstring, up to its claim; none if it is unknown."""
-    name, base = record.result.experiment, _base(record)
-    if name not in SUMMARIES:
-        over = " and ".join(setting.replace("_", " ") for setting in record.swept)
-        return [[[f"{SUMMARIES[base]}: over {over}."]]] if base else []
-    experiment = find(name)
-    docstring = None if isinstance(experiment, Sweep) else experiment.__doc__
-    return _blocks(docstring or f"{SUMMARIES[name]}.")
+def swept(record: Record) -> dict[str, list[str]]:
+    """Axis -> values, in words, of what a record runs its experiment over; empty for most."""
+    vary = record.config.get("vary")
+    if not isinstance(vary, dict) or not all(isinstance(values, list) for values in vary.values()):
+        return {}
+    plain = all(isinstance(each, int | float | str) for values in vary.values() for each in values)
+    return {axis: list(map(label, values)) for axis, values in vary.items()} if plain else {}
 
 
-def _blocks(docstring: str) -> list[Block]:
-    paragraphs = docstring.strip().split("\n\n")
-    begins = (number for number, text in enumerate(paragraphs[:4]) if text.startswith(("Claim", "The claim")))
-    last = next(begins, 1)
-    if last + 1 < len(paragraphs) and paragraphs[last].endswith(":"):
-        last += 1  # the list that it announces
-    return [_block(text) for text in paragraphs[: last + 1]]
-
-
-def _block(paragraph: str) -> Block:
-    items = re.split(r"^\* ", paragraph, flags=re.MULTILINE) if paragraph.startswith("* ") else [paragraph]
-    return [_EMPHASIS.sub(r"\1", " ".join(item.split())).split("`") for item in items if item]
+def experiment(record: Record) -> Experiment | None:
+    """That of a record, or the one over which `sublim sweep NAME` made it; None if it is unknown."""
+    if record.experiment in SUMMARIES:
+        return find(record.experiment)
+    prefix, _, name = record.experiment.partition("_")
+    return find(name) if prefix == "sweep" and name in EXPERIMENTS and swept(record) else None
 
 
 def command(record: Record) -> str | None:
     """The command that makes the record again with this version of the code; None if there is none."""
-    name, base, config = record.result.experiment, _base(record), record.result.config
-    if name in SUMMARIES:
-        words, experiment = ["sublim", "reproduce", name], find(name)
-    elif base:
-        words, experiment = ["sublim", "sweep", base], find(base)
-    else:
+    found = experiment(record)
+    if found is None or record.preset not in found.presets:
         return None
-    preset = experiment.PRESETS.get(record.result.preset)
-    if preset is None:
+    preset, named = found.presets[record.preset], found.name == record.experiment
+    vary = found.vary(preset, record.preset) if named and found.of and found.vary else None
+    if vary and swept(record) != {axis: list(map(label, values)) for axis, values in vary.items()}:
         return None
-    words += ["--preset", record.result.preset]
-    if isinstance(experiment, Sweep):
-        if record.swept != _plain(experiment.values(record.result.preset)):
-            return None
-    else:
-        for setting, values in record.swept.items():
-            words += ["--vary", f"{setting}={','.join(map(label, values))}"]
-    for setting, usual in _plain(dataclasses.asdict(preset)).items():
-        if setting in config and config[setting] != usual:
-            words += _option(setting.replace("_", "-"), config[setting])
+    words = ["sublim", "reproduce" if named else "sweep", found.name, "--preset", record.preset]
+    for axis, values in () if named else swept(record).items():
+        words += ["--vary", f"{axis}={','.join(values)}"]
+    for setting, usual in json.loads(json.dumps(preset.flat())).items():
+        option, value = setting.replace("_", "-"), record.config.get(setting, usual)
+        if value != usual and isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value != usual:
+            words += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     return shlex.join(words)
-
-
-def _base(record: Record) -> str | None:
-    """The experiment of an ad hoc sweep (`sublim sweep NAME`), if the record is of one."""
-    base = record.result.experiment.removeprefix("sweep_")
-    values = record.swept.values()
-    lists = bool(values) and all(isinstance(each, list) and not any(map(_nested, each)) for each in values)
-    return base if base != record.result.experiment and base in EXPERIMENTS and lists else None
-
-
-def _nested(value: Any) -> bool:
-    """Whether it is no setting of an experiment: those are numbers, words, and lists of them."""
-    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, list | dict) for each in value))
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _option(name: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
