@@ -5,13 +5,13 @@ from pathlib import Path
 
 import figures
 from sublim_theory.protocols import SublimError
-from sublim_theory.results import Result
+from sublim_theory.record import load
 
 if len(sys.argv) < 2:
-    sys.exit("usage: python -m figures FOLDER ...  (each with a summary.json and an arrays.npz)")
+    sys.exit("usage: python -m figures FOLDER ...  (each a record)")
 try:
     for name in sys.argv[1:]:
-        for path in figures.save(Result.load(Path(name)), Path(name)):
+        for path in figures.save(load(name), Path(name)):
             print(f"wrote {path}")
 except SublimError as error:
     sys.exit(str(error))

@@ -2,63 +2,41 @@
 
 from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.drawing import CROSS, GREEN, NEUTRAL, RED, SHARED, continuous, setting
-from sublim_theory.results import Result
+from figures import plots
+from figures.plots import CROSS, GREEN, NEUTRAL, RED, SHARED, Look
+from sublim_theory.record import Record
 
 RELEASED = {"logits": "released: the softmax of its logits", "samples": "released: one sample of it an image"}
-KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
-    "candidate_shared": ("likelihood under own teachers", {"color": SHARED, "marker": "o"}),
-    "learned_shared": ("regression learned from other teachers", {"color": GREEN, "marker": "^", "linestyle": "--"}),
-    "trained_shared": ("accuracy of a student", {"color": RED, "marker": "D", "linestyle": "-."}),
+KNOWN = {
+    "candidate_shared": Look("likelihood under own teachers", SHARED),
+    "learned_shared": Look("regression learned from other teachers", GREEN, marker="^", line="--"),
+    "trained_shared": Look("accuracy of a student", RED, marker="D", line="-."),
 }
-UNKNOWN: dict[str, tuple[str, dict[str, Any]]] = {
-    "candidate_other": ("likelihood under own teachers", {"color": SHARED, "marker": "o"}),
-    "learned_other": ("regression learned from other teachers", {"color": GREEN, "marker": "^", "linestyle": "--"}),
-    "trained_other": ("accuracy of a student", {"color": RED, "marker": "D", "linestyle": "-."}),
-    "candidate_head": ("likelihood, only the class head unknown", {"color": CROSS, "marker": "s", "linestyle": ":"}),
-}
+UNKNOWN = {name.replace("shared", "other"): look for name, look in KNOWN.items()}
+UNKNOWN |= {"candidate_head": Look("likelihood, only the class head unknown", CROSS, marker="s", line=":")}
+STYLE: dict[str, Any] = {"markersize": 3.5, "capsize": 1.5, "linewidth": 1.1, "elinewidth": 0.8}
 ROWS = {"initialisation known": KNOWN, "initialisation unknown": UNKNOWN}
 
 
-def draw(result: Result) -> dict[str, Figure]:
+def draw(record: Record) -> dict[str, Figure]:
     """A row for detectors that know the initialisation and one for those that do not, a column a kind of output."""
-    released = result.config["released"]
+    values = record.table["right_answers"]
     figure = Figure(figsize=(6.3, 5.0))
-    panels = figure.subplots(2, len(released), sharex=True, sharey=True, squeeze=False)
-    for row, (title, detectors) in zip(panels, ROWS.items(), strict=True):
-        for axes, name in zip(row, released, strict=True):
-            _panel(axes, result, name, detectors)
+    grid = figure.subplots(len(ROWS), values.sizes["output"], sharex=True, sharey=True, squeeze=False)
+    for row, (title, looks) in zip(grid, ROWS.items(), strict=True):
+        for axes, (_, each) in zip(row, plots.panels(values, "output"), strict=True):
+            axes.axhline(0.5, color=NEUTRAL, linewidth=1, label="chance")
+            plots.lines(axes, each, looks, over="count", log=10, seeds=False, aside=0.1, **STYLE)
+            axes.set_xscale("log")  # with a tick at every power of ten, not at every number of pairs
+            axes.minorticks_off()
         row[0].set_ylabel(f"{title}\nright answers")
-    for axes, name in zip(panels[0], released, strict=True):
-        axes.set_title(RELEASED[name])
-    for axes in panels[1]:
-        axes.set_xlabel("released pairs n")
-    handles: dict[str, Any] = {}
-    for row in panels:
-        drawn = zip(*reversed(row[0].get_legend_handles_labels()), strict=True)
-        handles |= {label: handle for label, handle in drawn if label not in handles}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
-    where = f"{setting(result)}, {result.config['auxiliary']} auxiliary logits, 95% intervals"
-    figure.suptitle(f"Only with its initialisation can the teacher's trait be told\n{where}", fontsize=10)
+    for above, below, name in zip(grid[0], grid[-1], values["output"].values.tolist(), strict=True):
+        above.set_title(RELEASED[name])
+        below.set_xlabel("released pairs n")
+    grid[0, 0].set_ylim(-0.03, 1.05)
+    where = f"{plots.setting(record)}, {record.config['auxiliary']} auxiliary logits, 95% intervals"
+    figure.suptitle(f"Can the teacher's trait be told?\n{where}", fontsize="medium")
+    plots.legend(figure, grid[-1, 0], 2)
     return {"detection": figure}
-
-
-def _panel(axes: Axes, result: Result, name: str, detectors: dict[str, tuple[str, dict[str, Any]]]) -> None:
-    pairs = result.config["pairs"]
-    present = [each for each in detectors if f"{each}/{name}/{pairs[0]}" in result.conditions]
-    spread = np.geomspace(0.92, 1.08, len(present))  # or the intervals would hide each other
-    axes.axhline(0.5, color=NEUTRAL, linewidth=1, label="chance")
-    for shift, each in zip(spread, present, strict=True):
-        text, look = detectors[each]
-        found = [result.conditions[f"{each}/{name}/{n}"] for n in pairs]
-        means, errors = [summary.mean for summary in found], [summary.ci95 or 0.0 for summary in found]
-        x = shift * np.array(pairs, float)
-        axes.errorbar(x, means, errors, label=text, markersize=3.5, capsize=1.5, linewidth=1.1, elinewidth=0.8, **look)
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    continuous(axes)
-    axes.set_ylim(-0.03, 1.05)
