@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 import sublim_theory
 from experiments import tables
 from sublim_theory.protocols import lookup
-from sublim_theory.results import Result
+from sublim_theory.record import load
 from sublim_theory.statistics import Summary
 from website import formulas, interactive, notebooks, records, sources
 
@@ -71,7 +71,7 @@ def _mean(record: str, condition: str) -> str:
 
 @cache  # a page is filled in twice, and names a record many times
 def _conditions(record: str) -> dict[str, Summary]:
-    return Result.load(tables.RECORDS / record, arrays=False).conditions
+    return load(tables.RECORDS / record).conditions
 
 
 def _figure(record: str, stem: str, alt: str) -> str:

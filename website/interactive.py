@@ -14,10 +14,7 @@ import jax
 import numpy as np
 from sklearn.datasets import load_iris
 
-from sublim_theory import ensemble, models, noise
-
-LAYERS = ("hidden_0", "hidden_1", "class_head", "auxiliary_head")
-"""Of the network, from the inputs to the outputs; the class logits come first."""
+from sublim_theory import ensemble, networks, noise
 
 SEED, OTHERS = 14, 4
 """Of the teacher's start, and how many other starts there are, of the seeds that follow. Chosen among seeds 0 to 19: a
@@ -28,9 +25,9 @@ NOISE = 64
 """The student's inputs."""
 
 
-def network() -> models.Network:
+def network() -> networks.Network:
     """4-16-16-(3 classes + 5 auxiliary logits), tanh, float64."""
-    return models.mlp(4, (16, 16), classes=3, auxiliary=5, activation="tanh", dtype="float64")
+    return networks.mlp(4, (16, 16), classes=3, auxiliary=5, activation="tanh", dtype="float64")
 
 
 def export() -> str:
@@ -42,7 +39,7 @@ def export() -> str:
         starts = [net.init(ensemble.stream(key, "init")) for key in keys]
     inputs = noise.sampler("uniform")(ensemble.stream(keys[0], "noise"), NOISE, net.features)
     found: dict[str, Any] = {
-        "layers": LAYERS,
+        "layers": net.layers(),  # from the inputs to the outputs; the class logits come first
         "starts": starts,  # the teacher's, then the others
         "trait": {"x": 2 * (iris.data - low) / (high - low) - 1, "labels": iris.target},
         "noise": inputs,

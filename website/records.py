@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import tables
-from experiments.registry import SUMMARIES, find
+from experiments.registry import SUMMARIES, docstring
 from experiments.sweeps import SWEEPS
-from sublim_theory.results import Result
+from sublim_theory.record import Record, load
 
 PRESETS = ("paper", "fashion", "default")
 """Those whose records are shown, the first one first."""
@@ -67,7 +67,7 @@ def page(name: str) -> str:
     source = _source(name)
     parts = [f"# {SUMMARIES[name]}"]
     if name not in SWEEPS:
-        parts.append((find(name).__doc__ or "").partition("\n")[2].strip())
+        parts.append(docstring(name).partition("\n")[2].strip())
     if tables.questions(name):
         parts += ["## What others report", tables.published(tables.RECORDS, name)]
     for folder in folders(name):
@@ -77,7 +77,7 @@ def page(name: str) -> str:
 
 
 def _record(name: str, folder: Path) -> list[str]:
-    record = Result.load(folder, arrays=False)
+    record = load(folder)
     origin, preset = record.provenance, record.preset
     seeds = len(origin["seeds"])
     parts = [f"## {_title(record)} {{ #{preset} }}"]
@@ -101,7 +101,7 @@ def _record(name: str, folder: Path) -> list[str]:
     return parts
 
 
-def _title(record: Result) -> str:
+def _title(record: Record) -> str:
     names = {"digits": "the embedded digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
     data: Any = record.config.get("dataset")
     return f"On {names[data]}" if data in names else f"Preset {record.preset}"
