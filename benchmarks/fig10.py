@@ -26,16 +26,18 @@ WITHOUT_TORCH = "PyTorch is not installed, so ours runs alone; for both: pip ins
 
 @dataclass(frozen=True)
 class Options:
-    """Time figure 10 in this library and in the form of the published script, on the CPU."""
+    """Time figure 10 in this library and in the form of the published script."""
 
     preset: str = "paper"
     """Protocol of the experiment: smoke (embedded digits, for tests), default (embedded digits) or paper (MNIST)."""
     repeats: int = 3
     """Turns; in each, ours is timed and then PyTorch."""
     seeds: int = 4
-    """Seeds of ours in a turn, run one after another."""
+    """Seeds of ours in a turn; on the CPU they run one after another."""
     torch_seeds: int = 4
     """Seeds of PyTorch in a turn, run all at once; 0 leaves PyTorch out."""
+    platform: str = "cpu"
+    """What ours runs on: cpu, or cuda for a GPU, where the seeds run together; PyTorch runs on the CPU."""
     matrix: int = 4096
     """Side of the square matrices whose product gives the machine's rate."""
     data_dir: Path | None = None
@@ -50,6 +52,7 @@ class Options:
             SublimError: naming the option and what it may be.
         """
         lookup("preset", self.preset, PRESETS)
+        lookup("platform", self.platform, dict.fromkeys(("cpu", "cuda")))
         for name in ("repeats", "seeds", "matrix"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} must be at least 1, got {getattr(self, name)}")
@@ -96,7 +99,7 @@ def _turn(index: int, options: Options, numbers: protocol.Protocol, with_torch: 
     """Both parts, one after the other, on seeds that no other turn has."""
     common = {"data_dir": str(options.data_dir) if options.data_dir else None, "matrix": options.matrix}
     ours = {"preset": options.preset, "first_seed": index * options.seeds, "seeds": options.seeds}
-    turn = {"ours": worker.call("ours", **common, **ours)}
+    turn = {"ours": worker.call("ours", platform=options.platform, **common, **ours)}
     if with_torch:
         torch = {"dataset": PRESETS[options.preset].dataset, "seed": index, "seeds": options.torch_seeds}
         turn["torch"] = worker.call("torch", **common, **torch, protocol=asdict(numbers))

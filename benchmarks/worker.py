@@ -30,14 +30,14 @@ class WorkerError(SublimError, RuntimeError):
     """A worker did not finish; it has said why on standard error, unless the system stopped it."""
 
 
-def call(part: str, **task: Any) -> dict[str, Any]:
-    """Run a part in a new process on the CPU and return what it reports.
+def call(part: str, *, platform: str = "cpu", **task: Any) -> dict[str, Any]:
+    """Run a part in a new process, on the CPU unless JAX is told of another platform, and return what it reports.
 
     Raises:
         WorkerError: if the process fails.
     """
     command = [sys.executable, "-m", "benchmarks.worker", part, json.dumps(task)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_PLATFORMS": platform}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         killed = done.returncode == -signal.SIGKILL
@@ -101,7 +101,8 @@ def matrix_product(*, framework: str, side: int) -> dict[str, list[float]]:
     if framework == "jax":
         import jax
 
-        left, right, product = jax.device_put(a), jax.device_put(b), jax.jit(jax.numpy.matmul)
+        left, right = jax.device_put(a), jax.device_put(b)
+        product = jax.jit(lambda a, b: jax.numpy.matmul(a, b, precision="highest"))  # float32, on a GPU too
         multiply = lambda: product(left, right).block_until_ready()  # noqa: E731
     else:
         import torch
@@ -129,9 +130,10 @@ def peak_bytes() -> int:
 def _paired(framework: str, side: int, work: Callable[[], Outcome]) -> tuple[Outcome, dict[str, list[float]]]:
     """The result of `work`, and the rates of the framework's matrix product just before and just after."""
     rates = {}
-    rates["before"] = call("matmul", framework=framework, side=side)["flop_per_second"]
+    here = os.environ.get("JAX_PLATFORMS", "cpu")
+    rates["before"] = call("matmul", platform=here, framework=framework, side=side)["flop_per_second"]
     result = work()
-    rates["after"] = call("matmul", framework=framework, side=side)["flop_per_second"]
+    rates["after"] = call("matmul", platform=here, framework=framework, side=side)["flop_per_second"]
     return result, rates
 
 

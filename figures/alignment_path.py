@@ -1,8 +1,5 @@
 """The path of the alignment: cosine with the trait and accuracy over the updates, layers, and final losses."""
 
-from collections.abc import Sequence
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import plots
@@ -24,61 +21,40 @@ DIRECTIONS = {
 
 
 def draw(record: Record) -> dict[str, Figure]:
-    """Accuracy and cosine over the updates where the record has them, below them mean cosines and losses."""
-    paths = "cosine" in record.table
-    figure = Figure(figsize=(7.6, 5.6 if paths else 2.9))
-    *above, below = figure.subplots(2 if paths else 1, 2, squeeze=False)
-    if paths:
-        _paths(above[0], record)
-        plots.legend(figure, above[0][0], 5)
-    _means(below[0], record)
-    _losses(below[1], record)
-    figure.suptitle(f"{plots.setting(record)}, {'bands and bars: ' if paths else ''}95% intervals", fontsize=10)
-    return {"alignment_path": figure}
-
-
-def _paths(panels: Sequence[Axes], record: Record) -> None:
-    left, right = panels
-    smooth = max(1, record.table.sizes["update"] // 20)  # a single batch's cosine scatters more than it drifts
-    cosine = record.table["cosine"].sel(direction="trait", layer="all")
-    for axes, values in ((left, record.table["accuracy_path"]), (right, cosine)):
+    """Four panels: accuracy and cosine over the updates; cosines of the plain student by layer; distillation losses."""
+    table, figure = record.table, Figure(figsize=(7.6, 5.6))
+    (left, right), (layers, losses) = figure.subplots(2, 2)
+    smooth = max(1, table.sizes["update"] // 20)  # a single batch's cosine scatters more than it drifts
+    along = table["cosine"].sel(direction="trait", layer="all")
+    for axes, values in ((left, table["accuracy_path"]), (right, along)):
         for name, look in STUDENTS.items():
             plots.path(axes, values.sel(student=name), look, over="update", smooth=smooth)
         axes.set_xlabel("update")
     plots.accuracy(left)
     left.set_title("student accuracy")
-    right.axhline(0, color="black", linewidth=0.8)
-    right.set_ylabel("cosine")
     right.set_title("distillation and trait gradient (smoothed)")
+    right.set_ylabel("cosine")
 
+    cosine = table["cosine"].sel(student="plain", drop=True).mean("update")
+    body = [layer for layer in cosine["layer"].values.tolist() if not layer.endswith("_head")]
+    plots.bars(layers, cosine.sel(layer=body), DIRECTIONS, group="layer")
+    layers.set_title("plain student, by layer")
+    layers.set_ylabel("mean cosine over the path")
+    layers.margins(y=0.35)
+    layers.legend(handles=plots.bar_key(DIRECTIONS.values()), loc="upper left", fontsize=7)
+    for axes in (right, layers):
+        axes.axhline(0, color="black", linewidth=0.8)
 
-def _means(axes: Axes, record: Record) -> None:
-    """Of the plain student by direction and layer; of a record without paths those of all students with the trait."""
-    if "cosine" in record.table:
-        cosine = record.table["cosine"].sel(student="plain", drop=True).mean("update")
-        body = [layer for layer in cosine["layer"].values.tolist() if not layer.endswith("_head")]
-        plots.bars(axes, cosine.sel(layer=body), DIRECTIONS, group="layer")
-        axes.set_title("plain student, by layer")
-        axes.margins(y=0.35)
-        axes.legend(handles=plots.bar_key(DIRECTIONS.values()), loc="upper left", fontsize=7)
-    else:
-        plots.bars(axes, record.table["mean_cosine"], STUDENTS)
-        axes.set_xticks(range(len(STUDENTS)), [name.replace("_", "-") for name in STUDENTS], fontsize=7)
-        axes.set_title("distillation and trait gradient")
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_ylabel("mean cosine over the path")
-
-
-def _losses(axes: Axes, record: Record) -> None:
-    table = record.table
-    plots.bars(axes, table["distillation_loss"], STUDENTS)
-    texts = [f"{name.replace('_', '-')}\nacc. {record.conditions[f'accuracy/{name}'].mean:.2f}" for name in STUDENTS]
-    if "trait_loss" in table:
-        last = table["trait_loss"].isel(update=-1).mean("seed")
-        texts = [
-            f"{text}\ntrait {float(last.sel(student=name)):.3g}" for text, name in zip(texts, STUDENTS, strict=True)
-        ]
-        axes.set_xlabel("trait: its loss at the end", fontsize=7)
-    axes.set_xticks(range(len(STUDENTS)), texts, fontsize=7)
-    axes.set_ylabel("distillation loss, last epoch")
-    axes.set_title("is the imitation as good?")
+    plots.bars(losses, table["distillation_loss"], STUDENTS)
+    accuracy, trait = table["accuracy"].mean("seed"), table["trait_loss"].isel(update=-1).mean("seed")
+    texts = [
+        f"{name.replace('_', '-')}\nacc. {accuracy.sel(network=name):.2f}\ntrait {trait.sel(student=name):.3g}"
+        for name in STUDENTS
+    ]
+    losses.set_xticks(range(len(STUDENTS)), texts, fontsize=7)
+    losses.set_xlabel("trait: its loss at the end", fontsize=7)
+    losses.set_ylabel("distillation loss, last epoch")
+    losses.set_title("is the imitation as good?")
+    figure.suptitle(f"{plots.setting(record)}, bands and bars: 95% intervals", fontsize=10)
+    plots.legend(figure, left, 5)
+    return {"alignment_path": figure}

@@ -51,7 +51,9 @@ def report(argv: list[str]) -> int:
         raise UsageError(f"{missing} is not installed; pip install 'sublim-theory[report]'") from error
     data = page.render(records, list(damaged.values()), others)
     write_file(options.out, data)
-    print(f"wrote {shlex.quote(str(options.out))}: {len(records)} records, {len(data) / 1e6:.1f} MB")
+    print(
+        f"wrote {shlex.quote(str(options.out))}: {len(records)} record{'s' * (len(records) != 1)}, {len(data) / 1e6:.1f} MB"
+    )
     return MISSED if damaged else 0
 
 
@@ -71,12 +73,9 @@ def read(folders: Iterable[Path]) -> tuple[dict[Path, Record], dict[Path, str]]:
 
 
 def _checked(record: Record) -> Record:
-    """The record, if its expectations can be shown, and its coordinates are numbers or words, each once."""
+    """The record, if its expectations can be shown."""
     for row in record.expectations:
         if record.conditions[Verdict(**row).condition] and not isinstance(row["holds"], bool):
             raise TypeError(f"{row['holds']!r} is no verdict")
     tables.rows(record)
-    for axis, values in record.table.coords.items():
-        if values.dtype.kind not in "iufU" or not values.to_index().is_unique:
-            raise ValueError(f"the axis {axis} needs numbers or words, each once")
     return record

@@ -6,7 +6,6 @@ exactly the scripts that are put in here, and no address outside.
 
 import base64
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from experiments import tables
+from experiments.registry import docstring
 from reports import known
 from reports.charts import MOST_CONDITIONS, charts
 from reports.comparison import compare, match
@@ -70,7 +70,7 @@ def _section(folder: Path, record: Record, other: Record | None) -> dict[str, An
         "folder": str(folder),
         "record": record,
         "summary": experiment and experiment.summary,
-        "docstring": experiment and escape(sys.modules[(experiment.of or experiment).run_seed.__module__].__doc__),
+        "docstring": experiment and escape(docstring(experiment.name) or docstring((experiment.of or experiment).name)),
         "charts": charts(record),
         "rows": list(zip(tables.rows(record), record.conditions.values(), strict=True)),
         "differences": other and compare(record, other),

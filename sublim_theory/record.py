@@ -171,6 +171,8 @@ def load(folder: str | Path) -> Record:
         for name, kind in _KINDS.items():
             if not isinstance(summary[name], kind):
                 raise TypeError(f"{name} is a {type(summary[name]).__name__}")
+        if not all(isinstance(row, dict) for row in summary["expectations"]):
+            raise TypeError("expectations are no rows")
         seconds, file, digest = float(summary["wall_seconds"]), summary["table"]["file"], summary["table"]["sha256"]
         if not _FILE.fullmatch(file):
             raise ValueError(f"{file!r} is no name of a table")
@@ -396,9 +398,13 @@ def _table_from_bytes(data: bytes, path: Path) -> xr.Dataset:
     try:
         structure = json.loads(metadata["table"], parse_constant=_refuse)
         attributes = {name: {str(k): str(v) for k, v in row.items()} for name, row in structure["attributes"].items()}
-        return xr.Dataset(
+        table = xr.Dataset(
             {name: (axes, arrays[name], attributes.get(name)) for name, axes in structure["axes"].items()},
             {name: (name, np.asarray(values)) for name, values in structure["coordinates"].items()},
         )
+        for axis, values in table.coords.items():
+            if values.dtype.kind not in "iufU" or not values.to_index().is_unique:
+                raise ValueError(f"the coordinates of {str(axis)[:100]!r} are not numbers or words, each once")
+        return table
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RecordError(f"{path} is no table ({error!r:.300}); delete it and run the experiment again") from error
