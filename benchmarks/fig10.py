@@ -97,10 +97,14 @@ def run(argv: list[str]) -> int:
 
 def _turn(index: int, options: Options, numbers: protocol.Protocol, with_torch: bool) -> dict[str, Any]:
     """Both parts, one after the other, on seeds that no other turn has."""
-    common = {"data_dir": str(options.data_dir) if options.data_dir else None, "matrix": options.matrix}
-    ours = {"preset": options.preset, "first_seed": index * options.seeds, "seeds": options.seeds}
+    common: dict[str, Any] = {"data_dir": str(options.data_dir) if options.data_dir else None, "matrix": options.matrix}
+    ours: dict[str, Any] = {"preset": options.preset, "first_seed": index * options.seeds, "seeds": options.seeds}
     turn = {"ours": worker.call("ours", platform=options.platform, **common, **ours)}
     if with_torch:
-        torch = {"dataset": PRESETS[options.preset].dataset, "seed": index, "seeds": options.torch_seeds}
+        torch: dict[str, Any] = {
+            "dataset": PRESETS[options.preset].dataset,
+            "seed": index,
+            "seeds": options.torch_seeds,
+        }
         turn["torch"] = worker.call("torch", **common, **torch, protocol=asdict(numbers))
     return turn

@@ -51,9 +51,8 @@ def report(argv: list[str]) -> int:
         raise UsageError(f"{missing} is not installed; pip install 'sublim-theory[report]'") from error
     data = page.render(records, list(damaged.values()), others)
     write_file(options.out, data)
-    print(
-        f"wrote {shlex.quote(str(options.out))}: {len(records)} record{'s' * (len(records) != 1)}, {len(data) / 1e6:.1f} MB"
-    )
+    many = f"{len(records)} record{'s' * (len(records) != 1)}"
+    print(f"wrote {shlex.quote(str(options.out))}: {many}, {len(data) / 1e6:.1f} MB")
     return MISSED if damaged else 0
 
 
