@@ -210,18 +210,6 @@ class Start(NamedTuple):
     batches: training.Schedule
 
 
-def layers_of(params: Params, part: str) -> list[str]:
-    """Names of the layers of a part: `all`, `hidden` (every hidden layer), or one layer by its own name.
-
-    Raises:
-        ValueError: if there is no such layer.
-    """
-    names = [layer for layer in params if part in ("all", layer) or layer.startswith(f"{part}_")]
-    if not names:
-        raise ValueError(f"there is no part {part!r} of a network with the layers {', '.join(params)}")
-    return names
-
-
 def begin(protocol: Distillation, rates: Rates, data: Split, seed: Any, *, net: Network | None = None) -> Start:
     """Draw a seed's reference and noise, and train its teacher; of another network than the protocol's if given."""
     net = net or protocol.make_network(rates, data)

@@ -78,7 +78,9 @@ def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[s
     """The students of one seed, at every distance."""
     start, net = begin(protocol, rates, data, seed), protocol.make_network(rates, data)
     loss = losses.on_logits(protocol.imitation_loss(rates), net.auxiliary)
-    starts = {"student_aux": start.reference} | {name: moved(start, *at) for name, at in protocol.students().items()}
+    starts = {"student_aux": start.reference} | {
+        name: moved(net, start, *at) for name, at in protocol.students().items()
+    }
     found = distil_and_test(protocol, rates, data, start, {name: (params, loss) for name, params in starts.items()})
     apart: dict[str, Any] = {way: {part: {} for part in protocol.parts} for way in protocol.ways}
     for name, (way, part, distance) in protocol.students().items():

@@ -205,7 +205,8 @@ def prepare(
     scaled = {name: drawn[name] * getattr(rates, name) for name in SETTINGS[:3]}
     theirs = replace(rates, **scaled)
     start = begin(protocol, replace(theirs, learning_rate=rates.learning_rate), data, seed)
-    return start, moved(start, "interpolated", "all", drawn["distance"]), theirs
+    net = protocol.make_network(rates, data)
+    return start, moved(net, start, "interpolated", "all", drawn["distance"]), theirs
 
 
 def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[str, Any]:

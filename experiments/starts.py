@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.distillation import Start, layers_of
+from experiments.distillation import Start
 from sublim_theory import geometry, theorem
 from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.ensemble import stream
@@ -19,14 +19,14 @@ INPUTS = 512
 """The student's inputs in predictions of the theorem."""
 
 
-def moved(start: Start, way: str, part: str, distance: float) -> Params:
+def moved(net: Network, start: Start, way: str, part: str, distance: float) -> Params:
     """The reference, with the layers of a part at a distance; the others are the same arrays."""
     reference, towards, keep = start.reference, start.other, (1 - distance**2) ** 0.5
     if way == "perturbed":
         normal = optax.tree.random_like(stream(start.key, "init/perturbation"), reference)
         towards, keep = jax.tree.map(lambda w, z: root_mean_square(w) * z, reference, normal), 1.0
     mixed = jax.tree.map(lambda a, b: keep * a + distance * b, reference, towards)
-    return reference | {layer: mixed[layer] for layer in layers_of(reference, part)}
+    return reference | {layer: mixed[layer] for layer in net.layers(part)}
 
 
 def root_mean_square(weights: jax.Array) -> jax.Array:
@@ -43,5 +43,5 @@ def sigma_star_relative(net: Network, start: Start, loss: PerExampleLoss, parts:
     displacement = optax.tree.sub(start.teacher.params, start.reference)
     law = theorem.first_order(net.apply, loss, start.reference, displacement, start.images[:INPUTS])
     felt = jax.tree.map(lambda w, g: root_mean_square(w) * g, start.reference, law.product)
-    spread = {part: geometry.norm({layer: felt[layer] for layer in layers_of(felt, part)}) for part in parts}
+    spread = {part: geometry.norm({layer: felt[layer] for layer in net.layers(part)}) for part in parts}
     return {part: law.coefficient / spread[part] for part in parts if part != "class_head"}

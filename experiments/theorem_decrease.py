@@ -58,7 +58,7 @@ def run_seed(protocol: Protocol, rates: Nothing, data: Labelled, seed: int) -> d
     """By model: the guaranteed alpha, the alignment, the teacher's loss, and its change at every rate."""
     inputs = noise_images(protocol, data, seed)
     network = protocol.make_network(data, protocol.activation)
-    linear = protocol.make_network(data, protocol.activation, hidden=())
+    linear = protocol.make_network(data, protocol.activation, hidden=(), kind="mlp")
     cases = {
         "network": (network, network.auxiliary, None),
         "linear": (linear, linear.all_logits, _curvature_of_cross_entropy(data.images)),

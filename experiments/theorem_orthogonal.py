@@ -63,13 +63,13 @@ def _sweep(inputs: Array, net: networks.Network, params: Params, trait: TeacherL
 def _cases(protocol: Theory, data: Labelled, seed: Any) -> dict[str, tuple[Any, Any]]:
     """Each case and its control: network, initialisation, the teacher's loss and the student's."""
     made = partial(protocol.make_network, data, "relu")
-    net, single, linear = made(), made(auxiliary=1), made(hidden=())
+    net, single, linear = made(), made(auxiliary=1), made(hidden=(), kind="mlp")
     auxiliary, everything = (losses.on_logits(losses.kl_divergence, some) for some in (net.auxiliary, net.all_logits))
     softmax, squares = (losses.on_logits(f, single.auxiliary) for f in (losses.kl_divergence, losses.squared_error))
-    last, units = f"hidden_{len(protocol.hidden) - 1}", slice(0, protocol.hidden[-1] // 2)
+    last, units = net.layers("body")[-1], slice(0, protocol.hidden[-1] // 2)
 
     def of_class_biases(params: Params) -> jax.Array:
-        return jnp.sum(jnp.square(params["class_head"]["bias"] - jnp.arange(data.classes)))
+        return jnp.sum(jnp.square(params[net.class_head]["bias"] - jnp.arange(data.classes)))
 
     def of_some_units(params: Params) -> jax.Array:
         return jnp.sum(jnp.square(params[last]["kernel"][:, units])) / 2

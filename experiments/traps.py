@@ -113,7 +113,7 @@ def truncated(net: Network, scale: float | jax.Array) -> Network:
     """The network of N(0, scale**2 / fan_in) weights with each at the same quantile of the distribution cut off."""
 
     def cut(weights: jax.Array) -> jax.Array:
-        spread, tail = scale / math.sqrt(weights.shape[0]), ndtr(-2.0)
+        spread, tail = scale / math.sqrt(math.prod(weights.shape[:-1])), ndtr(-2.0)
         return spread * ndtri(tail + (1 - 2 * tail) * ndtr(weights / spread))
 
     def init(key: jax.Array) -> Params:

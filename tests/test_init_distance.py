@@ -7,7 +7,7 @@ import pytest
 
 import figures
 from experiments import fig10, init_distance, starts
-from experiments.distillation import begin, layers_of
+from experiments.distillation import begin
 from experiments.experiment import run
 from sublim_theory import cli, data, losses, networks
 from sublim_theory.ensemble import seed_key, stream
@@ -23,6 +23,7 @@ SETTINGS = init_distance.PRESETS["smoke"].but(
     parts=("all",),
 )
 PROTOCOL, RATES = SETTINGS.protocol, SETTINGS.rates
+NET = PROTOCOL.make_network(RATES, PROTOCOL.select(data.load("digits")))
 
 
 def same(a, b):
@@ -60,29 +61,29 @@ def test_without_distance_it_is_the_student_of_figure_10_and_at_distance_one_the
 @pytest.mark.parametrize("way", init_distance.WAYS)
 @pytest.mark.parametrize("part", init_distance.PARTS)
 def test_a_part_is_moved_and_everything_else_is_the_reference_bit_for_bit(start, way, part):
-    params = starts.moved(start, way, part, 0.3)
+    params = starts.moved(NET, start, way, part, 0.3)
     assert list(params) == list(start.reference)
     for layer, values in params.items():
         kernels = values["kernel"], start.reference[layer]["kernel"]
-        assert same(*kernels) != (layer in layers_of(params, part))
+        assert same(*kernels) != (layer in NET.layers(part))
         assert not values["bias"].any(), "biases are 0 at the start, by either way"
 
 
 @pytest.mark.parametrize("distance", [0.1, 0.5, 1.0])
 def test_interpolation_keeps_the_variance_and_a_perturbation_adds_to_it(start, distance):
     for way, expected in {"interpolated": 1.0, "perturbed": 1 + distance**2}.items():
-        params = starts.moved(start, way, "all", distance)
-        for layer in layers_of(params, "hidden"):
+        params = starts.moved(NET, start, way, "all", distance)
+        for layer in NET.layers("body"):
             before, after = (jnp.mean(jnp.square(each[layer]["kernel"])) for each in (start.reference, params))
             assert after / before == pytest.approx(expected, abs=0.12)  # 1536 weights a layer
 
 
 def test_the_distance_is_the_one_that_was_asked_for(start):
-    other = starts.moved(start, "interpolated", "all", 1.0)
+    other = starts.moved(NET, start, "interpolated", "all", 1.0)
     assert same(other, start.other)
     for way in init_distance.WAYS:
-        assert same(starts.moved(start, way, "all", 0.0), start.reference)
-        params = starts.moved(start, way, "all", 0.1)
+        assert same(starts.moved(NET, start, way, "all", 0.0), start.reference)
+        params = starts.moved(NET, start, way, "all", 0.1)
         for layer, values in params.items():
             before = start.reference[layer]["kernel"]
             moved = starts.root_mean_square(values["kernel"] - before)
