@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import xarray as xr
 from matplotlib.figure import Figure
 
 from figures import plots
 from figures.plots import NEUTRAL, RED, SHARED, Look
 from sublim_theory.record import Record
-from sublim_theory.statistics import Summary, summarize
+from sublim_theory.statistics import Paired, Summary, paired
 
 STUDENT = {
     "copied/student": ("student_aux", "copied from the trained teacher"),
@@ -48,7 +48,7 @@ def draw(record: Record) -> dict[str, Figure]:
         for wrong, gap in gaps.items():
             y += 1
             rows[y] = wrong
-            text = f"{gap.mean:+.3f}" + ("" if gap.ci95 is None else f" ± {gap.ci95:.3f}")
+            text = f"{gap.mean:+.3f}" + (f" ± {gap.ci95:.3f}" if gap.n > 1 else "")
             axes.text(1.02, y, text, va="center", fontsize=8, transform=beside)
         y += 1
     axes.text(1.02, 0, "wrong - right", va="center", fontsize=8, transform=beside)
@@ -75,16 +75,19 @@ def draw(record: Record) -> dict[str, Figure]:
     return {"traps": figure}
 
 
-def groups_of(found: Mapping[str, Summary]) -> dict[str, dict[str, Summary]]:
+def groups_of(found: Mapping[str, Summary]) -> dict[str, dict[str, Paired]]:
     """Wrong ways by what they do, each with wrong minus right, seed by seed; the largest difference first.
 
-    There is a difference where the 95% interval of its mean leaves out 0.
+    There is a difference where the 95% interval of its mean, by the paired t-test, leaves out 0.
     """
-    values = {name: np.array(each.values) for name, each in found.items()}
-    gaps = {wrong: summarize(values[wrong] - values[right]) for wrong, (right, _) in ROWS.items()}
-    groups: dict[str, dict[str, Summary]] = {heading: {} for heading in GROUPS}
+    values = {name: xr.DataArray(list(each.values), dims="seed") for name, each in found.items()}
+    gaps = {
+        wrong: Paired(*(each.item() for each in paired(values[wrong], values[right])))
+        for wrong, (right, _) in ROWS.items()
+    }
+    groups: dict[str, dict[str, Paired]] = {heading: {} for heading in GROUPS}
     for wrong, gap in sorted(gaps.items(), key=lambda item: abs(item[1].mean), reverse=True):
-        seen = abs(gap.mean) > (gap.ci95 or 0.0)
+        seen = abs(gap.mean) > gap.ci95  # never of one seed, whose interval is NaN
         heading = GROUPS[2 * (wrong in CONTROL) + (gap.mean < 0)] if seen else GROUPS[-1]
         groups[heading][wrong] = gap
     return {heading: rows for heading, rows in groups.items() if rows}

@@ -216,8 +216,8 @@ def test_the_record_decides_what_a_mistake_does(record, drawing):
     right, control = [0.7, 0.8], [0.1, 0.1]
     made_up = altered(
         record,
-        **{"student_aux": right, "cross_aux": control, "copied/student": [0.9, 0.95], "fresh": [0.1, 0.2]},
-        **{"selected/student": [0.6, 0.9], "permuted": [0.4, 0.5], "sliced/control": [0.05, 0.04]},
+        **{"student_aux": right, "cross_aux": control, "copied/student": [0.9, 1.0], "fresh": [0.1, 0.2]},
+        **{"selected/student": [0.6, 0.9], "permuted": [0.4, 0.4], "sliced/control": [0.05, 0.05]},
     )
     groups = drawing.groups_of(made_up.conditions)
     expected = {
@@ -229,7 +229,7 @@ def test_the_record_decides_what_a_mistake_does(record, drawing):
     }
     for name, heading in expected.items():
         assert name in groups[heading]
-    assert groups["Looks like transfer"]["copied/student"].mean == pytest.approx(0.175)
+    assert groups["Looks like transfer"]["copied/student"].mean == pytest.approx(0.2)
     assert set().union(*groups.values()) == set(drawing.ROWS)
 
 
