@@ -162,7 +162,7 @@ def test_a_full_disk(runs, tmp_path):
 def test_a_limit_on_the_size_of_files(runs, tmp_path):
     """The same by another limit, which needs no right to mount."""
     chunk = max(path.stat().st_size for path in chunks(runs.whole))
-    for limit, missing in ((chunk // 2, ".chunk"), (chunk, "table-")):
+    for limit, missing in ((chunk // 2, ".chunk"), (chunk, ".safetensors")):
         ended = runs.run(tmp_path, limit=limit)
         assert ended.returncode == 2, ended.stderr
         assert f"{missing}: [Errno 27]" in ended.stderr
