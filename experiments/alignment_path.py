@@ -26,7 +26,7 @@ import optax
 import xarray as xr
 
 from experiments.distillation import DIGITS, LOSSES, Rates, Split, begin
-from experiments.experiment import Experiment, Settings, Variable, require_counts
+from experiments.experiment import Experiment, Settings, Variable, by_variable, require_counts
 from experiments.suppression import STUDENTS, Suppression, transforms
 from sublim_theory import geometry, losses, training
 from sublim_theory._types import Params
@@ -82,7 +82,7 @@ def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[s
     networks = {"reference": base, "teacher": teacher, **{name: fit.params for name, fit in fits.items()}}
     paths = {name: {"student_loss": fit.losses, **fit.measured} for name, fit in fits.items()}
     accuracy = {name: training.accuracy(net, params, *test) for name, params in networks.items()}
-    found = {what: {name: path[what] for name, path in paths.items()} for what in paths["plain"]}
+    found = by_variable(paths)
     return {"accuracy": accuracy, "teacher_loss": start.teacher.losses, **found}
 
 

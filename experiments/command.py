@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import shlex
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def reproduce(argv: list[str]) -> int:
             of them have.
 
     Returns:
-        0 if every expectation holds, `MISSED` if one does not or the record contradicts the claim of its figure.
+        0 if every expectation holds, `MISSED` if one does not: then the record is not drawn.
 
     Raises:
         UsageError: for a wrong name, option or value.
@@ -68,10 +69,10 @@ def reproduce(argv: list[str]) -> int:
     return run.machine.run(lambda: _reproduce(chosen, run, settings))
 
 
-def _reproduce(chosen: Experiment, run: Run, settings: Settings[Any, Any], changed: list[str] | None = None) -> int:
+def _reproduce(chosen: Experiment, run: Run, settings: Settings[Any, Any], vary: Collection[str] = ()) -> int:
     """Run, judge, save, draw and report; the exit status. Process 0 keeps the record, the others wait for it."""
-    changed = _changed(settings, chosen.presets[run.preset]) if changed is None else changed
-    path = run.out / "-".join([chosen.name, run.preset, *(changed if chosen.name not in SUMMARIES else ())])
+    changed = [*vary] or _changed(settings, chosen.presets[run.preset])
+    path = run.out / "-".join([chosen.name, run.preset, *vary])
     context = Context(run.preset, run.data_dir, path / "chunks", run.machine.devices, run.machine.chunk_size)
     with run_folder(path) if processes.index() == 0 else contextlib.nullcontext():
         record = experiment.run(chosen, settings, context)
@@ -101,7 +102,7 @@ def sweep(argv: list[str]) -> int:
         argv: words of the command line after `sweep`.
 
     Returns:
-        0, or `MISSED` if the record contradicts the claim of its figure.
+        0: nothing is expected of a sweep that has no name.
 
     Raises:
         UsageError: for a wrong name, option or value.
@@ -129,7 +130,7 @@ def sweep(argv: list[str]) -> int:
         raise
     except ValueError as error:
         raise UsageError(f"--vary: {error}") from error
-    return run.machine.run(lambda: _reproduce(chosen, run, settings, list(vary)))
+    return run.machine.run(lambda: _reproduce(chosen, run, settings, vary))
 
 
 def list_experiments(argv: list[str]) -> int:
@@ -179,9 +180,8 @@ def _parse(chosen: Experiment, argv: list[str]) -> tuple[Run, Settings[Any, Any]
 
 def _changed(settings: Settings[Any, Any], preset: Settings[Any, Any]) -> list[str]:
     """Settings that differ from the preset and change what to expect; the number of seeds does not."""
-    usual = preset.flat()
-    found = settings.flat().items()
-    return [name for name, value in found if value != usual[name] and name not in ("seeds", "first_seed")]
+    usual = preset.of_a_seed()
+    return [name for name, value in settings.of_a_seed().items() if value != usual[name]]
 
 
 def _report(record: Record, changed: list[str], files: list[Path]) -> None:

@@ -84,13 +84,26 @@ class Settings(Generic[P, R]):
             parts[part] = dataclasses.replace(
                 getattr(self, part), **{name: value for name, value in changes.items() if name in names}
             )
-        own = {name: changes[name] for name in ("seeds", "first_seed", "dataset") if name in changes}
+        own = {name: value for name, value in changes.items() if name in _OWN}
         return dataclasses.replace(self, **parts, **own)
 
     def flat(self) -> dict[str, Any]:
         """Every setting by name, as a record has them."""
-        own = {name: getattr(self, name) for name in ("seeds", "first_seed", "dataset")}
+        own = {name: getattr(self, name) for name in _OWN}
         return own | asdict(self.protocol) | asdict(self.rates)  # type: ignore[call-overload]
+
+    def of_a_seed(self) -> dict[str, Any]:
+        """What a seed's numbers depend on: every setting by name, but which seeds there are."""
+        return {name: value for name, value in self.flat().items() if name not in ("seeds", "first_seed")}
+
+    @property
+    def matmul_precision(self) -> str:
+        """Of every matrix product, for hardware that offers a choice."""
+        return getattr(self.protocol, "matmul_precision", "highest")
+
+
+_OWN = ("seeds", "first_seed", "dataset")
+"""Settings that belong to neither protocol nor rates."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,11 @@ class Nothing:
 
 
 jax.tree_util.register_dataclass(Nothing, data_fields=[], meta_fields=[])
+
+
+def by_variable(found: Mapping[Any, Mapping[str, Any]]) -> dict[str, dict[Any, Any]]:
+    """Variables by coordinate, as `run_seed` returns them, from what was found at every coordinate of an axis."""
+    return {name: {at: each[name] for at, each in found.items()} for name in next(iter(found.values()))}
 
 
 def require_counts(protocol: Any, *names: str) -> None:
@@ -224,9 +242,10 @@ def run(experiment: Experiment, settings: Settings[Any, Any], context: Context |
     began = time.perf_counter()
     context = context or Context()
     inner = experiment.of or experiment
-    precision = getattr(settings.protocol, "matmul_precision", "highest")
     provenance = record.provenance(
-        seeds=_seeds_of(settings), dataset_checksum=_dataset(settings, context).checksum, matmul_precision=precision
+        seeds=_seeds_of(settings),
+        dataset_checksum=_dataset(settings, context).checksum,
+        matmul_precision=settings.matmul_precision,
     ) | {
         "dtype": inner.dtype,
         "devices_used": len(devices.local(context.devices)),
@@ -272,12 +291,12 @@ def _table(
     tables, prefix = [], ""
     for place, each in points(experiment, settings, context.preset).items():
         here = f"{title} {','.join(map(label, place))}".strip()
-        described = experiment.describe(each, _dataset(each, context)) if experiment.describe else {}
         if experiment.of is None:
-            table = _run_seeds(experiment, each, context, spent, here)
+            tables.append(_run_seeds(experiment, each, context, spent, here))
         else:
-            table = _table(dataclasses.replace(experiment.of, describe=None), each, context, spent, here)
-        tables.append(table.assign(described))
+            described = experiment.describe(each, _dataset(each, context)) if experiment.describe else {}
+            inner = dataclasses.replace(experiment.of, describe=None)
+            tables.append(_table(inner, each, context, spent, here).assign(described))
     if experiment.vary is None:
         (table,) = tables
     else:
@@ -314,13 +333,14 @@ def _run_seeds(
     assert experiment.run_seed is not None
     variables, seeds = experiment.variables, _seeds_of(settings)
     dataset = _dataset(settings, context)
+    described = experiment.describe(settings, dataset) if experiment.describe else {}
     selected, checksum = jax.device_put(settings.protocol.select(dataset)), dataset.checksum
     del dataset  # MNIST in numpy is 0.2 GB, which nobody needs while the seeds run
     axes = {name: tuple(values) for name, values in experiment.axes(settings).items()}
     program = _Program(experiment.run_seed, settings.protocol, tuple(variables.items()), tuple(axes.items()))
     identity = {
         "experiment": experiment.name,
-        "config": {name: value for name, value in settings.flat().items() if name not in ("seeds", "first_seed")},
+        "config": settings.of_a_seed(),
         "dataset": checksum,
     }
 
@@ -339,8 +359,7 @@ def _run_seeds(
         "check": check,
         "label": f"{title}: seeds",
     }
-    precision = getattr(settings.protocol, "matmul_precision", "highest")
-    with jax.enable_x64(experiment.dtype == "float64"), jax.default_matmul_precision(precision):
+    with jax.enable_x64(experiment.dtype == "float64"), jax.default_matmul_precision(settings.matmul_precision):
         if experiment.traced:
             options |= {**experiment.together(settings.protocol, selected), "devices": context.devices}
             if context.chunk_size is not None:
@@ -363,7 +382,7 @@ def _run_seeds(
     }
     used = {axis for each in arrays.values() for axis in each.dims}
     coordinates = {name: list(map(_coordinate, values)) for name, values in axes.items() if name in used}
-    return xr.Dataset(arrays, coordinates | {"seed": seeds})
+    return xr.Dataset(arrays, coordinates | {"seed": seeds}).assign(described)
 
 
 def _stacked(name: str, value: Any, axes: Sequence[str], coordinates: Mapping[str, Sequence[Any]]) -> Any:

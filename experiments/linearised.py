@@ -40,7 +40,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.distillation import DIGITS, Distillation, Rates, Split, Start, begin
-from experiments.experiment import Experiment, Settings, Variable, require_counts
+from experiments.experiment import Experiment, Settings, Variable, by_variable, require_counts
 from sublim_theory import geometry, losses, training
 from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.networks import Network
@@ -118,15 +118,10 @@ def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[s
         }
         fits = {rule: train(net, start, imitate, *rules[rule]) for rule in RULES}
         untrained = {"reference": reference, "teacher": teacher.params}
-        found[width] = _inside_out({rule: compare(net, reference, fit.params, data) for rule, fit in fits.items()})
+        found[width] = by_variable({rule: compare(net, reference, fit.params, data) for rule, fit in fits.items()})
         found[width]["network_accuracy"] = {k: training.accuracy(net, each, *test) for k, each in untrained.items()}
         found[width] |= {"teacher_loss": teacher.losses} | {f"{rule}_loss": fits[rule].losses for rule in RULES}
-    return _inside_out(found)
-
-
-def _inside_out(found: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
-    """Quantities by place, from places by quantity."""
-    return {what: {place: each[what] for place, each in found.items()} for what in next(iter(found.values()))}
+    return by_variable(found)
 
 
 def train(net: Network, start: Start, imitate: PerExampleLoss, *run: Any) -> training.Fit:

@@ -34,9 +34,8 @@ def over(of: Experiment, values: Callable[[str], Values], **fields: Any) -> Expe
         if not 1 <= len(varied) <= 2:
             found = f"a sweep varies one setting or two, not {len(varied)}"
             raise UsageError(f"{found}; give --vary SETTING=VALUE,VALUE,...")
-        known = [name for name in settings.flat() if name not in ("seeds", "first_seed")]
         for name, every in varied.items():
-            lookup("setting", name, dict.fromkeys(known))
+            lookup("setting", name, settings.of_a_seed())
             if not every:
                 raise UsageError(f"--vary {name} has no values")
             if len(set(every)) < len(every):

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 import xarray as xr
 
-from experiments.experiment import Experiment, Nothing, Settings, Variable
+from experiments.experiment import Experiment, Nothing, Settings, Variable, by_variable
 from experiments.theory import Labelled, Theory, initial, noise_images, on_digits, teacher_loss
 from sublim_theory import theorem
 from sublim_theory._types import Params
@@ -67,7 +67,7 @@ def run_seed(protocol: Protocol, rates: Nothing, data: Labelled, seed: int) -> d
     for name, (net, logits, smoothness) in cases.items():
         instance = theorem.Instance(net.apply, initial(net, seed), teacher_loss(net, data), inputs, logits=logits)
         measured[name] = _measure(protocol.epsilon, instance, smoothness)
-    return {name: {model: found[name] for model, found in measured.items()} for name in measured["linear"]}
+    return by_variable(measured)
 
 
 def _measure(epsilon: float, instance: theorem.Instance, smoothness: float | None) -> dict[str, Any]:

@@ -87,9 +87,7 @@ def looks(names: Sequence[Any], prefix: str = "") -> dict[Any, Look]:
     return {name: found[name] for name in names}
 
 
-def bars(
-    axes: Axes, values: xr.DataArray, looks: Mapping[Any, Look], *, group: str | None = None, names: bool = False
-) -> list[Any]:
+def bars(axes: Axes, values: xr.DataArray, looks: Mapping[Any, Look], *, group: str | None = None) -> list[Any]:
     """A bar for the mean of each series, with its seeds and its interval.
 
     Args:
@@ -97,7 +95,6 @@ def bars(
         values: over the axis of the series and `seed`; with `group` over that axis too, whose labels stand below.
         looks: of the series that are drawn, in this order; the others are not.
         group: the axis of groups of bars side by side.
-        names: whether the texts of the series, rather than of the groups, stand below the bars.
 
     Returns:
         The coordinates along the axis below, of groups or of bars.
@@ -105,9 +102,8 @@ def bars(
     (series,) = (axis for axis in values.dims if axis not in ("seed", group))
     groups: list[Any] = [None] if group is None else values[group].values.tolist()
     drawn = [name for name in looks if name in values[series].values.tolist()]
-    width = 1.0 if names or group is None else 0.84 / len(drawn) / 0.7
+    width = 1.0 if group is None else 0.84 / len(drawn) / 0.7
     jitter = np.random.default_rng(0)
-    place = 0.0
     for i, at in enumerate(groups):
         row = values if group is None else values.sel({group: at})
         for k, name in enumerate(drawn):
