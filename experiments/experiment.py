@@ -9,10 +9,12 @@ numbers that a program takes as arguments, so that points of a sweep that differ
 """
 
 import dataclasses
+import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
@@ -22,8 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from sublim_theory import data, devices, processes, record, training
-from sublim_theory.ensemble import Arrays, run_chunks, run_seeds
+from experiments.workers import Workers
+from sublim_theory import data, devices, record, training
+from sublim_theory.console import progress
+from sublim_theory.ensemble import Arrays, Ensemble, Store, chunked, run_chunks, run_seeds
 from sublim_theory.protocols import lookup, require_count
 from sublim_theory.record import Record, label
 
@@ -36,8 +40,20 @@ Axes: TypeAlias = Mapping[str, Sequence[Any]]
 """Name of an axis -> its coordinates, numbers or words."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Repetitions:
+    """Settings that every experiment has."""
+
+    seeds: int = 100
+    """Independent repetitions."""
+    first_seed: int = 0
+    """The seeds are first_seed, first_seed + 1, ..."""
+    dataset: str = "mnist"
+    """What the teacher learns: digits (embedded, no download), mnist or fashion_mnist."""
+
+
 @dataclass(frozen=True)
-class Settings(Generic[P, R]):
+class Settings(Repetitions, Generic[P, R]):
     """Everything that a run of an experiment can be told, apart from the machine.
 
     Attributes of protocol and rates are settings like the others: `but` changes any of them by name.
@@ -45,12 +61,6 @@ class Settings(Generic[P, R]):
 
     protocol: P
     rates: R
-    seeds: int = 100
-    """Independent repetitions."""
-    first_seed: int = 0
-    """The seeds are first_seed, first_seed + 1, ..."""
-    dataset: str = "mnist"
-    """What the teacher learns: digits (embedded, no download), mnist or fashion_mnist."""
 
     def __post_init__(self) -> None:
         """Check every setting now, before any data is read or anything is compiled.
@@ -102,7 +112,7 @@ class Settings(Generic[P, R]):
         return getattr(self.protocol, "matmul_precision", "highest")
 
 
-_OWN = ("seeds", "first_seed", "dataset")
+_OWN = tuple(each.name for each in dataclasses.fields(Repetitions))
 """Settings that belong to neither protocol nor rates."""
 
 
@@ -200,8 +210,9 @@ class Context:
         preset: what to call the settings in the record.
         data_dir: folder that holds `mnist/` and `fashion_mnist/`; see `data.load`.
         chunks: folder for finished seeds, so that an interrupted run goes on; none are kept unless given.
-        devices: how many devices of this process share the seeds; all unless given.
+        devices: how many devices of this process, or of a worker, share the seeds; all unless given.
         chunk_size: seeds that run and are saved together, whatever the experiment asks for.
+        workers: processes that run the seeds in place of this one; finished seeds are kept in `chunks`.
     """
 
     preset: str = "custom"
@@ -209,6 +220,7 @@ class Context:
     chunks: Path | None = None
     devices: int | None = None
     chunk_size: int | None = None
+    workers: Workers | None = None
 
 
 @dataclass(frozen=True)
@@ -236,11 +248,13 @@ def run(experiment: Experiment, settings: Settings[Any, Any], context: Context |
 
     Raises:
         DataError: if a data set cannot be had.
-        DeviceError: for more devices than there are.
+        DeviceError: for more devices than there are, or a platform that is not.
         NonFiniteLossError: if a training loss becomes NaN or infinite.
+        WorkerError: if the workers are lost, or cannot run the experiment.
     """
     began = time.perf_counter()
     context = context or Context()
+    used = devices.local(None if context.workers else context.devices)
     inner = experiment.of or experiment
     provenance = record.provenance(
         seeds=_seeds_of(settings),
@@ -248,12 +262,14 @@ def run(experiment: Experiment, settings: Settings[Any, Any], context: Context |
         matmul_precision=settings.matmul_precision,
     ) | {
         "dtype": inner.dtype,
-        "devices_used": len(devices.local(context.devices)),
-        "processes": processes.count(),
+        "devices_used": len(used),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
     spent = {"resumed_seeds": 0, "compile_seconds": 0.0, "run_seconds": 0.0}
-    table = _table(experiment, settings, context, spent, f"{experiment.name} {context.preset}")
+    title = f"{experiment.name} {context.preset}"
+    if context.workers is not None:
+        provenance["workers"] = _run_elsewhere(experiment, settings, context, context.workers, spent, f"{title}: seeds")
+    table = _table(experiment, settings, context, spent, title)
     config = settings.flat()
     if experiment.vary is not None:
         config["vary"] = {k: list(map(_coordinate, v)) for k, v in experiment.vary(settings, context.preset).items()}
@@ -326,63 +342,151 @@ def _seeds_of(settings: Settings[Any, Any]) -> list[int]:
     return list(range(settings.first_seed, settings.first_seed + settings.seeds))
 
 
-def _run_seeds(
-    experiment: Experiment, settings: Settings[Any, Any], context: Context, spent: dict[str, Any], title: str
-) -> xr.Dataset:
-    """The table of one point, from every seed."""
-    assert experiment.run_seed is not None
-    variables, seeds = experiment.variables, _seeds_of(settings)
-    dataset = _dataset(settings, context)
-    described = experiment.describe(settings, dataset) if experiment.describe else {}
-    selected, checksum = jax.device_put(settings.protocol.select(dataset)), dataset.checksum
-    del dataset  # MNIST in numpy is 0.2 GB, which nobody needs while the seeds run
-    axes = {name: tuple(values) for name, values in experiment.axes(settings).items()}
-    program = _Program(experiment.run_seed, settings.protocol, tuple(variables.items()), tuple(axes.items()))
-    identity = {
-        "experiment": experiment.name,
-        "config": settings.of_a_seed(),
-        "dataset": checksum,
-    }
+class _Point:
+    """An experiment with one set of settings: what all of its seeds share, and what is computed for some of them."""
 
-    def check(arrays: Arrays, chunk: list[int]) -> None:
-        for name in (name for name, variable in variables.items() if variable.loss and name in arrays):
-            runs = list(itertools.product(*(axes[axis] for axis in variables[name].axes)))
-            paths = arrays[name].reshape(len(chunk), len(runs), -1)
-            stem = name.removesuffix("_loss")
-            for i, run in enumerate(runs):
-                words = "/".join(map(label, run)) if any(isinstance(each, str) for each in run) else ""
-                named = words or "/".join([stem, *map(label, run)])
-                training.require_finite({named: paths[:, i]}, chunk, settings)
-
-    options: dict[str, Any] = {
-        "store": record.ChunkStore(context.chunks, identity) if context.chunks else None,
-        "check": check,
-        "label": f"{title}: seeds",
-    }
-    with jax.enable_x64(experiment.dtype == "float64"), jax.default_matmul_precision(settings.matmul_precision):
+    def __init__(self, experiment: Experiment, settings: Settings[Any, Any], context: Context):
+        self.experiment, self.settings, self.context = experiment, settings, context
+        dataset = _dataset(settings, context)
+        self.described = experiment.describe(settings, dataset) if experiment.describe else {}
+        self.seeds = _seeds_of(settings)
+        self.axes = {name: tuple(values) for name, values in experiment.axes(settings).items()}
+        self.selected = settings.protocol.select(dataset)  # MNIST in numpy is 0.2 GB, which nobody needs further on
+        self.options: dict[str, Any] = {}
         if experiment.traced:
-            options |= {**experiment.together(settings.protocol, selected), "devices": context.devices}
+            self.options = {**experiment.together(settings.protocol, self.selected), "devices": context.devices}
             if context.chunk_size is not None:
-                options["chunk_size"] = context.chunk_size
-            found = run_seeds(program, seeds, settings.rates, selected, **options)
-        else:
+                self.options["chunk_size"] = context.chunk_size
+        identity = {"experiment": experiment.name, "config": settings.of_a_seed(), "dataset": dataset.checksum}
+        self.store = record.ChunkStore(context.chunks, identity) if context.chunks else None
+
+    @property
+    def unfinished(self) -> list[list[int]]:
+        """The chunks of seeds that are not in the store."""
+        chunks = chunked(self.seeds, self.options.get("chunk_size", 1))
+        return [chunk for chunk in chunks if self.store is None or self.store.get(chunk) is None]
+
+    def run(self, seeds: Sequence[int], store: Store | None, label: str | None) -> Ensemble:
+        """What `run_seed` returns for some of the seeds, checked; their numbers are those of a run of all."""
+        experiment, settings = self.experiment, self.settings
+        assert experiment.run_seed is not None
+        variables = tuple(experiment.variables.items())
+        program = _Program(experiment.run_seed, settings.protocol, variables, tuple(self.axes.items()))
+        options = self.options | {"store": store, "check": self._check, "label": label}
+        selected = self.selected = jax.device_put(self.selected)
+        with jax.enable_x64(experiment.dtype == "float64"), jax.default_matmul_precision(settings.matmul_precision):
+            if experiment.traced:
+                if "chunk_size" in options:
+                    options["part_of"] = len(self.seeds)
+                return run_seeds(program, seeds, settings.rates, selected, **options)
 
             def compute(chunk: list[int]) -> Arrays:
                 (seed,) = chunk
                 return {k: np.asarray(v)[None] for k, v in program(seed, settings.rates, selected).items()}
 
-            found = run_chunks(compute, seeds, **options)
+            return run_chunks(compute, seeds, **options)
+
+    def _check(self, arrays: Arrays, chunk: list[int]) -> None:
+        variables = self.experiment.variables
+        for name in (name for name, variable in variables.items() if variable.loss and name in arrays):
+            runs = list(itertools.product(*(self.axes[axis] for axis in variables[name].axes)))
+            paths = arrays[name].reshape(len(chunk), len(runs), -1)
+            stem = name.removesuffix("_loss")
+            for i, run in enumerate(runs):
+                words = "/".join(map(label, run)) if any(isinstance(each, str) for each in run) else ""
+                named = words or "/".join([stem, *map(label, run)])
+                training.require_finite({named: paths[:, i]}, chunk, self.settings)
+
+    def table(self, found: Arrays) -> xr.Dataset:
+        """What was found for all seeds, with named axes."""
+        arrays = {
+            name: xr.Variable((*each.axes, "seed", *each.inner), np.moveaxis(found[name], 0, len(each.axes)))
+            for name, each in self.experiment.variables.items()
+            if name in found
+        }
+        used = {axis for each in arrays.values() for axis in each.dims}
+        coordinates = {name: list(map(_coordinate, values)) for name, values in self.axes.items() if name in used}
+        return xr.Dataset(arrays, coordinates | {"seed": self.seeds}).assign(self.described)
+
+
+def _run_seeds(
+    experiment: Experiment, settings: Settings[Any, Any], context: Context, spent: dict[str, Any], title: str
+) -> xr.Dataset:
+    """The table of one point, from every seed."""
+    point = _Point(experiment, settings, context)
+    found = point.run(point.seeds, point.store, f"{title}: seeds")
     spent["resumed_seeds"] += found.resumed
     spent["compile_seconds"] += found.compile_seconds
     spent["run_seconds"] += found.run_seconds
-    arrays = {
-        name: xr.Variable((*each.axes, "seed", *each.inner), np.moveaxis(found.arrays[name], 0, len(each.axes)))
-        for name, each in variables.items()
-        if name in found.arrays
-    }
-    used = {axis for each in arrays.values() for axis in each.dims}
-    coordinates = {name: list(map(_coordinate, values)) for name, values in axes.items() if name in used}
-    return xr.Dataset(arrays, coordinates | {"seed": seeds}).assign(described)
+    return point.table(found.arrays)
+
+
+def _run_elsewhere(
+    experiment: Experiment,
+    settings: Settings[Any, Any],
+    context: Context,
+    workers: Workers,
+    spent: dict[str, Any],
+    title: str,
+) -> dict[str, int]:
+    """Let workers run every chunk that is not in the store, and put it there: the run then finds all of them.
+
+    Adds the seconds of all workers together to `spent`. Returns how many workers there were of each kind.
+    """
+    if context.chunks is None:
+        raise ValueError("workers need a folder for finished seeds; give Context.chunks")
+    there = dataclasses.replace(context, workers=None, chunks=None)
+    if context.data_dir is not None:
+        there = dataclasses.replace(there, data_dir=Path(context.data_dir).absolute())
+    from experiments.registry import find
+
+    stores, chunks, tasks = [], [], []
+    for leaf, each in _leaves(experiment, settings, context.preset):
+        if find(leaf.name).run_seed is not leaf.run_seed:
+            raise ValueError(f"workers find an experiment by its name, and {leaf.name!r} is another one there")
+        point = _Point(dataclasses.replace(leaf, describe=None), each, context)
+        for chunk in point.unfinished:
+            stores.append(point.store)
+            chunks.append(chunk)
+            tasks.append((leaf.name, each, chunk, there))
+    with progress(title, sum(map(len, chunks))) as advance:
+        ran_by: dict[str, str] = {}
+        for number, (found, kind), worker in workers.compute(run_chunk, tasks, [f"seeds {chunk}" for chunk in chunks]):
+            store = stores[number]
+            assert store is not None
+            store.put(chunks[number], found.arrays)
+            advance(len(chunks[number]))
+            spent["resumed_seeds"] -= len(chunks[number])  # the run is about to find them in the store
+            spent["compile_seconds"] += found.compile_seconds
+            spent["run_seconds"] += found.run_seconds
+            ran_by[worker] = kind
+    return dict(Counter(ran_by.values()))
+
+
+def _leaves(
+    experiment: Experiment, settings: Settings[Any, Any], preset: str
+) -> Iterator[tuple[Experiment, Settings[Any, Any]]]:
+    """Every experiment that has seeds, with its settings, at all points of a sweep and of sweeps within."""
+    for each in points(experiment, settings, preset).values():
+        if experiment.of is None:
+            yield experiment, each
+        else:
+            yield from _leaves(experiment.of, each, preset)
+
+
+def run_chunk(name: str, settings: Settings[Any, Any], seeds: Sequence[int], context: Context) -> tuple[Ensemble, str]:
+    """What a worker does: run some of the seeds of the experiment of that name; what it ran them on."""
+    found = _point_of(name, settings, context).run(seeds, None, None)
+    here = record.hardware()
+    return found, f"{here['device']}, {here['cores']} core{'s' * (here['cores'] > 1)}"
+
+
+@functools.lru_cache(maxsize=1)
+def _point_of(name: str, settings: Settings[Any, Any], context: Context) -> _Point:
+    """The last one stays, with its data: chunks of a point come one after another."""
+    from experiments.registry import find
+
+    return _Point(dataclasses.replace(find(name), describe=None), settings, context)
 
 
 def _stacked(name: str, value: Any, axes: Sequence[str], coordinates: Mapping[str, Sequence[Any]]) -> Any:

@@ -1,15 +1,33 @@
-"""What an experiment runs on: the options for devices, memory, processes and compiled programs, and their effect."""
+"""What an experiment runs on: the options for devices, memory, workers and compiled programs, and their effect.
+
+Reading and refusing the options imports neither JAX nor Dask.
+"""
 
 import contextlib
-import os
-import sys
-import traceback
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sublim_theory import devices, processes
-from sublim_theory.cli import FAILED, MISSED, UsageError, guard
+from sublim_theory.cli import UsageError
+
+if TYPE_CHECKING:
+    from experiments.workers import Workers
+
+_OF_PROCESSES = "start one command with --workers N on this machine, or --cluster HOST:PORT; see docs/how_to_scale.md"
+GONE = dict.fromkeys(
+    ("--coordinator", "--processes", "--process-id", "--distributed", "--join-within", "--lost-after"), _OF_PROCESSES
+)
+"""Options of the release before, and what to use instead."""
+
+
+def refuse_gone(argv: Sequence[str]) -> None:
+    """Raise `UsageError` for the first word that is an option of the release before."""
+    for word in argv:
+        option = word.partition("=")[0].replace("_", "-")
+        if option in GONE:
+            raise UsageError(f"{option} is gone: {GONE[option]}")
 
 
 @dataclass(frozen=True)
@@ -25,79 +43,54 @@ class Machine:
     """Use only GPU operations that give the same bits again."""
     compilation_cache: Path | None = None
     """Keep compiled programs in this folder, for the next run; only you may be able to write to it."""
-    coordinator: str | None = None
-    """For several processes that run the same command: HOST:PORT of process 0, as the others reach it."""
-    processes: int | None = None
-    """How many processes there are."""
-    process_id: int | None = None
-    """Which of them this is, from 0. Process 0 writes the record."""
-    distributed: bool = False
-    """Take the three from Slurm or Open MPI."""
-    join_within: int = 300
-    """Seconds in which all processes must have started."""
-    lost_after: int = 100
-    """Seconds of silence after which a process counts as lost, and the others stop."""
+    workers: int | None = None
+    """Run the seeds in so many worker processes on this machine, each with cores, or with a GPU, of its own."""
+    cluster: str | None = None
+    """Run the seeds on the workers of a Dask scheduler that runs already: its HOST:PORT."""
 
-    def run(self, work: Callable[[], int]) -> int:
-        """Do work that returns an exit status on this machine.
+    def check(self) -> None:
+        """Raise `UsageError` for options that cannot be right or do not fit together."""
+        for option, value in (("--chunk-size", self.chunk_size), ("--workers", self.workers)):
+            if value is not None and value < 1:
+                raise UsageError(f"{option} must be at least 1, got {value}")
+        if self.workers is None and self.cluster is None:
+            return
+        option = "--cluster" if self.workers is None else "--workers"
+        if importlib.util.find_spec("distributed") is None:
+            raise UsageError(f"{option} needs Dask, which is not installed here: pip install -e '.[cluster]'")
+        if self.cluster is None:
+            return
+        if self.workers is not None:
+            raise UsageError("--workers starts workers and --cluster takes those that run; give one of them")
+        host, _, port = self.cluster.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise UsageError(f"--cluster must be HOST:PORT with a port from 1 to 65535, got {self.cluster!r}")
+        for option, given, variable in (
+            ("--deterministic", self.deterministic, "XLA_FLAGS=--xla_gpu_deterministic_ops=true"),
+            ("--compilation-cache", self.compilation_cache, "JAX_COMPILATION_CACHE_DIR"),
+        ):
+            if given:
+                raise UsageError(f"{option} is for workers of this machine; start those of --cluster with {variable}")
 
-        In several processes this one ends at once if the work fails, so that the others notice.
+    def run(self, work: Callable[["Workers | None"], int]) -> int:
+        """Do work that returns an exit status on this machine; it gets the workers, if there are to be any.
 
         Raises:
-            UsageError: for options that do not fit together.
+            UsageError: for options that cannot be right or do not fit together.
             DeviceError: for more devices than there are, or a cache that others can write to.
-            ProcessError: if the processes cannot meet.
         """
-        meeting = {"coordinator": self.coordinator, "processes": self.processes, "process_id": self.process_id}
-        given = [value is not None for value in meeting.values()]
-        if self.distributed and any(given):
-            raise UsageError("--distributed takes --coordinator, --processes and --process-id from the launcher")
-        if any(given) and not all(given):
-            raise UsageError("--coordinator, --processes and --process-id belong together; give all three or none")
-        if self.chunk_size is not None and self.chunk_size < 1:
-            raise UsageError(f"--chunk-size must be at least 1, got {self.chunk_size}")
-        if min(self.join_within, self.lost_after) < 1:
-            raise UsageError("--join-within and --lost-after are seconds, at least 1")
+        self.check()
         with contextlib.ExitStack() as stack:
+            from sublim_theory import devices
+
             if self.deterministic:
                 devices.make_deterministic()
             if self.compilation_cache is not None:
                 stack.enter_context(devices.compilation_cache(self.compilation_cache))
-            if self.distributed or all(given):
-                return self._run_among_processes(work)
-            devices.local(self.devices)  # a wrong number is refused before anything is read
-            return work()
+            if self.workers is None and self.cluster is None:
+                devices.local(self.devices)  # a wrong number is refused before anything is read
+                return work(None)
+            from experiments.workers import Workers
 
-    def _run_among_processes(self, work: Callable[[], int]) -> int:
-        _say(f"meeting the other processes, for at most {self.join_within} s; JAX ends this one if they stay away")
-        processes.join(
-            self.coordinator,
-            self.processes,
-            self.process_id,
-            within=self.join_within,
-            lost_after=self.lost_after,
-        )
-        _say(
-            f"process {processes.index()} of {processes.count()}; if another is lost, JAX ends this one within about "
-            f"{self.lost_after} s, finished seeds are kept, and the same commands go on from there"
-        )
-
-        def checked(_: list[str]) -> int:
-            devices.local(self.devices)
-            return work()
-
-        try:
-            status = guard(checked, [])
-        except Exception:
-            traceback.print_exc()
-            status = FAILED
-        if status in (0, MISSED):
-            processes.leave()
-            return status
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # a normal exit would wait for the others, who wait for this one
-
-
-def _say(message: str) -> None:
-    print(f"sublim: {message}", file=sys.stderr, flush=True)
+            stack.enter_context(devices.on_cpu())  # accelerators are for the workers
+            return work(stack.enter_context(Workers(count=self.workers, scheduler=self.cluster)))

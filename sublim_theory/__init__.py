@@ -20,7 +20,6 @@ __all__ = [
     "networks",
     "noise",
     "optimizers",
-    "processes",
     "record",
     "representations",
     "results",
@@ -30,9 +29,15 @@ __all__ = [
 ]
 
 
+_GONE = {"processes": "use --workers N or --cluster HOST:PORT; see docs/how_to_scale.md"}
+"""Modules of the release before, and what to use instead."""
+
+
 def __getattr__(name: str) -> ModuleType:
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _GONE:
+        raise AttributeError(f"{__name__}.{name} is gone: {_GONE[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -33,9 +33,16 @@ def local(count: int | None = None) -> list[jax.Device]:
     """The first `count` devices of this process; all of them unless given.
 
     Raises:
-        DeviceError: if there are fewer, or `count` is below 1.
+        DeviceError: if there are fewer, `count` is below 1, or the platform is not there or cannot be used.
     """
-    found = jax.local_devices()
+    try:
+        found = jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts for a platform that it knows and has no plug-in for
+        reason = str(error).partition("\n")[0].partition(" (set")[0].rstrip(".") or "its plug-in is missing"
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise DeviceError(
+            f"no device can be used with JAX_PLATFORMS={asked!r}: {reason}; JAX_PLATFORMS=cpu is always there"
+        ) from error
     if count is not None and not 1 <= count <= len(found):
         emulate = f"; to emulate them on a CPU: XLA_FLAGS=--xla_force_host_platform_device_count={count}"
         raise DeviceError(
@@ -107,8 +114,9 @@ def make_deterministic() -> None:
 def compilation_cache(folder: Path) -> Iterator[Path]:
     """Keep every compiled program in a folder, and take it from there, while the context lasts.
 
-    What is read from there runs as code: the folder, which is made with mode 700, and what is in it must be ours and
-    not writable by others, and no one else may be able to put another folder in its place.
+    Processes that are started meanwhile do so too. What is read from there runs as code: the folder, which is made with
+    mode 700, and what is in it must be ours and not writable by others, and no one else may be able to put another
+    folder in its place.
 
     Raises:
         DeviceError: if that is not so, or the folder cannot be made.
@@ -133,17 +141,34 @@ def compilation_cache(folder: Path) -> Iterator[Path]:
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
+    names = {name.upper(): str(value) for name, value in settings.items()}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        with _configured(settings):
+            yield path
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def on_cpu() -> contextlib.AbstractContextManager[None]:
+    """A context within which this process leaves accelerators to others, if it has used none yet."""
+    return _configured({"jax_platforms": "cpu"})
+
+
+@contextlib.contextmanager
+def _configured(settings: dict[str, Any]) -> Iterator[None]:
     before = {name: getattr(jax.config, name) for name in settings}
     try:
-        _configure(settings)
-        yield path
+        for name, value in settings.items():
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        yield
     finally:
-        _configure(before)
-
-
-def _configure(settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        for name, value in before.items():
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
 def _unsafe(path: Path, *, own: bool) -> str | None:

@@ -2,9 +2,10 @@
 
 A seed's numbers come from its own key alone. They do not depend on how many seeds run beside it or in which
 chunk: seeds are padded to one shape, so that every seed goes through the same compiled program. Nor do they depend on
-how many devices or processes share the work: each device runs its own seeds, each process its own chunks.
+how many devices or workers share the work: each device runs its own seeds, each worker its own chunks.
 """
 
+import contextlib
 import functools
 import time
 import zlib
@@ -18,13 +19,10 @@ import numpy as np
 from jaxtyping import Int32, Key
 
 from sublim_theory import devices as local_devices
-from sublim_theory import processes
 from sublim_theory._types import Array, PRNGKey, Whole
-from sublim_theory.progress import progress
+from sublim_theory.console import progress
 from sublim_theory.protocols import SublimError, require_count, require_integer
 
-PATIENCE = 100.0
-"""Seconds for a file that one process has finished to be seen by the others; network file systems take up to 60."""
 TOGETHER = 16
 """Seeds under one `vmap` on a device that does not tell its memory."""
 
@@ -81,7 +79,8 @@ def run_seeds(
     devices: int | None = None,
     store: Store | None = None,
     check: Callable[[Arrays, list[int]], None] | None = None,
-    label: str = "seeds",
+    label: str | None = "seeds",
+    part_of: Whole | None = None,
 ) -> Ensemble:
     """Run `run_seed(seed, *shared)` for every seed, in chunks of bounded memory, with a progress bar.
 
@@ -96,10 +95,11 @@ def run_seeds(
             each where it is not known.
         devices: how many of this process's devices share the seeds; all unless given. Each runs its own seeds, and
             nothing passes between them.
-        store: finished chunks are kept there and taken from there. Processes that have joined (`processes.join`) and
-            see one store share the chunks; without a store each runs all of them.
+        store: finished chunks are kept there and taken from there.
         check: called with each new chunk's arrays and seeds before it is stored; raises to stop the run.
-        label: what the progress bar counts. It goes to standard error and only to a terminal.
+        label: what the progress bar counts. It goes to standard error and only to a terminal; None for no bar.
+        part_of: how many seeds the whole run has, where these are some of them: a part compiles the program of the
+            whole, and so has the very bits.
 
     Returns:
         The arrays with a leading seed axis, in the order of `seeds`.
@@ -107,10 +107,11 @@ def run_seeds(
     Raises:
         ValueError: for no seeds, repeated seeds, seeds out of range, or a chunk size that is no positive whole number.
         DeviceError: for more devices than there are.
-        ProcessError: if another process was lost or does not share the store.
     """
-    numbers, kept = _checked(seeds, 1 if chunk_size is None else chunk_size)
+    numbers = _checked(seeds)
+    kept = require_count("chunk_size", 1 if chunk_size is None else chunk_size)
     at_most = None if chunk_size is None else int(chunk_size)
+    whole = len(numbers) if part_of is None else max(len(numbers), int(part_of))
     where = local_devices.local(devices)[: len(numbers)]
     if vectorize is None:
         vectorize = where[0].platform != "cpu"
@@ -118,7 +119,7 @@ def run_seeds(
 
     def together() -> int:
         if vectorize:
-            program.width = min(-(-len(numbers) // len(where)), program.width_that_fits(at_most))
+            program.width = min(-(-whole // len(where)), program.width_that_fits(at_most))
         return len(where) * (program.width or 1)
 
     result = _run(program, numbers, kept, together, store=store, check=check, label=label)
@@ -133,7 +134,7 @@ def run_chunks(
     chunk_size: Whole = 1,
     store: Store | None = None,
     check: Callable[[Arrays, list[int]], None] | None = None,
-    label: str = "seeds",
+    label: str | None = "seeds",
 ) -> Ensemble:
     """Compute every chunk of seeds that is not in the store, with a progress bar; `run_seeds` without the program.
 
@@ -148,7 +149,7 @@ def run_chunks(
     Returns:
         The arrays in the order of `seeds`; all of the time counts as `run_seconds`.
     """
-    numbers, kept = _checked(seeds, chunk_size)
+    numbers, kept = _checked(seeds), require_count("chunk_size", chunk_size)
     return _run(compute, numbers, kept, lambda: kept, store=store, check=check, label=label)
 
 
@@ -160,13 +161,13 @@ def _run(
     *,
     store: Store | None,
     check: Callable[[Arrays, list[int]], None] | None,
-    label: str,
+    label: str | None,
 ) -> Ensemble:
     """`run_chunks` with `together()` seeds a call, or one chunk where that is more."""
-    chunks = [seeds[start : start + chunk_size] for start in range(0, len(seeds), chunk_size)]
+    chunks = chunked(seeds, chunk_size)
     finished: dict[int, Arrays] = {}
     run_seconds = 0.0
-    with progress(label, len(seeds)) as advance:
+    with contextlib.nullcontext(lambda _: None) if label is None else progress(label, len(seeds)) as advance:
 
         def keep(number: int, arrays: Arrays) -> None:
             finished[number] = arrays
@@ -177,17 +178,13 @@ def _run(
                 keep(number, arrays)
         missing = [number for number in range(len(chunks)) if number not in finished]
         resumed = sum(len(chunks[number]) for number in finished)
-        mine = missing
-        if store is not None and processes.count() > 1:
-            processes.meet()  # all have looked before one computes, so they agree on what is missing
-            mine = missing[processes.index() :: processes.count()]
         at_once = 1
-        if mine:
+        if missing:
             began = time.perf_counter()
             at_once = max(1, together() // chunk_size)
             run_seconds += time.perf_counter() - began
-        for start in range(0, len(mine), at_once):
-            group = mine[start : start + at_once]
+        for start in range(0, len(missing), at_once):
+            group = missing[start : start + at_once]
             began = time.perf_counter()
             computed = compute([seed for number in group for seed in chunks[number]])
             run_seconds += time.perf_counter() - began
@@ -200,11 +197,6 @@ def _run(
                 if store is not None:
                     store.put(chunks[number], arrays)
                 keep(number, arrays)
-        if store is not None and processes.count() > 1:
-            processes.meet()
-            for number in missing:
-                if number not in finished:
-                    keep(number, _finished_elsewhere(store, chunks[number]))
     names = set(finished[0])
     if unlike := [chunks[number] for number, arrays in finished.items() if set(arrays) != names]:
         raise SublimError(
@@ -215,26 +207,18 @@ def _run(
     return Ensemble(stacked, resumed, 0.0, run_seconds)
 
 
-def _finished_elsewhere(store: Store, chunk: list[int]) -> Arrays:
-    """The arrays of a chunk that another process has stored."""
-    deadline = time.monotonic() + PATIENCE
-    while (arrays := store.get(chunk)) is None:
-        if time.monotonic() > deadline:
-            raise processes.ProcessError(
-                f"another process finished seeds {chunk}, but they cannot be read here after {PATIENCE:.0f} s; every "
-                "process needs the same options and the same output folder, on a file system that all of them share"
-            )
-        time.sleep(0.2)
-    return arrays
+def chunked(seeds: Sequence[int], chunk_size: int) -> list[list[int]]:
+    """Seeds in the order and the portions in which they are stored."""
+    return [list(seeds[start : start + chunk_size]) for start in range(0, len(seeds), chunk_size)]
 
 
-def _checked(seeds: Sequence[Whole], chunk_size: Whole) -> tuple[list[int], int]:
+def _checked(seeds: Sequence[Whole]) -> list[int]:
     numbers = [require_integer("seeds", seed) for seed in seeds]
     if not numbers:
         raise ValueError("there are no seeds to run; give at least one")
     if len(set(numbers)) < len(numbers) or not all(0 <= seed < 2**31 for seed in numbers):
         raise ValueError(f"seeds must be distinct integers in [0, 2**31), got {numbers}")
-    return numbers, min(require_count("chunk_size", chunk_size), len(numbers))
+    return numbers
 
 
 class _Program:

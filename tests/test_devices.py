@@ -13,7 +13,7 @@ import pytest
 from sublim_theory import cli, devices, ensemble
 from sublim_theory.devices import DeviceError
 from sublim_theory.ensemble import run_seeds
-from sublim_theory.record import load
+from sublim_theory.record import load, provenance
 
 EIGHT = "--xla_force_host_platform_device_count=8"
 
@@ -98,6 +98,38 @@ def test_a_wrong_number_of_devices_is_refused_with_the_right_ones(count, capsys,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("Unable to initialize backend 'rocm': none\nmore"), "Unable .*: none;"),
+        (AssertionError(), "missing;"),
+    ],
+)
+def test_a_platform_that_is_not_there_is_one_line(error, reason, monkeypatch, capsys, tmp_path):
+    def refuse():
+        raise error
+
+    monkeypatch.setenv("JAX_PLATFORMS", "rocm")
+    monkeypatch.setattr(jax, "local_devices", refuse)
+    with pytest.raises(DeviceError, match=f"JAX_PLATFORMS='rocm': .*{reason} JAX_PLATFORMS=cpu is always there"):
+        devices.local()
+    for line in (f"reproduce fig10 --preset smoke --out {tmp_path / 'out'}", "verify"):
+        assert cli.main(line.split()) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_the_record_counts_the_cores_that_this_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        found = provenance(seeds=[0], dataset_checksum="", matmul_precision="highest")
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert found["cores"] == 1
+
+
 class Widths:
     """A stand-in for `ensemble._compile` that notes how many seeds a device runs at once."""
 
@@ -165,7 +197,7 @@ jax.devices()
 
 
 CACHED = """
-import sys, jax
+import os, sys, jax
 from pathlib import Path
 from sublim_theory import devices
 from sublim_theory.ensemble import run_seeds
@@ -173,7 +205,9 @@ from sublim_theory.record import load
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)
 with devices.compilation_cache(Path(sys.argv[1])):
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == sys.argv[1], "for processes that are started"
     run_seeds(lambda seed: {"seed": seed + 1}, range(3))
+assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 assert jax.config.jax_compilation_cache_dir is None
 print(len(hits))
 """

@@ -1,5 +1,7 @@
 """The seed axis: a seed's numbers are its own, whatever runs beside it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,15 +139,16 @@ def test_progress_is_silent_when_the_output_is_no_terminal(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_shows_count_rate_and_remaining_time_on_a_terminal(capfd, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
-    run_seeds(draw, [0, 1], jnp.float32(1), label="seeds of a test")
-    shown = capfd.readouterr()
-    assert shown.out == ""
-    assert "seeds of a test" in shown.err
-    assert "2/2" in shown.err
-    assert "s each" in shown.err
+@pytest.mark.parametrize(("seeds", "chunk_size"), [([0, 1, 2, 3], 3), ([4], 3), ([2], 1)])
+def test_a_part_of_a_run_has_the_very_bits_of_the_whole(seeds, chunk_size):
+    def product(seed, size):
+        draws = jax.random.normal(seed_key(seed), (2, 31, 31))
+        return {"product": size * draws[0] @ draws[1]}
+
+    run = functools.partial(run_seeds, product, vectorize=True, chunk_size=chunk_size, label=None)
+    whole = run(range(5), jnp.float32(1)).arrays["product"]
+    part = run(seeds, jnp.float32(1), part_of=5).arrays["product"]
+    np.testing.assert_array_equal(part, whole[seeds])
 
 
 def test_stored_seeds_with_other_arrays_are_named():
