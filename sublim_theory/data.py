@@ -6,10 +6,10 @@ else the platform's cache. What is missing there is downloaded into it; see `fil
 """
 
 import hashlib
+import importlib.util
 import math
-import struct
-import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -81,28 +81,34 @@ def load(name: str, data_dir: Folder = None, download: bool = True, *, progress:
 
     Raises:
         ValueError: `name` is not one of `NAMES`.
-        DataError: The folder or a file is missing, unreadable, corrupt or malformed, or all mirrors failed.
+        DataError: The folder or a file is missing, unreadable or corrupt, or all mirrors failed.
     """
     lookup("dataset", name, dict.fromkeys(NAMES))
     if name == "digits":
         return _digits()
     folder = files.data_root(data_dir) / name
-    blobs = files.verified_bytes(name, folder, download, progress)
-    arrays = {file: parse_idx(blob, name=str(folder / file)) for file, blob in blobs.items()}
-    train_x, train_y, test_x, test_y = parts = list(arrays.values())
-    for x, y in ((train_x, train_y), (test_x, test_y)):
-        if x.ndim != 3 or y.shape != x.shape[:1] or x.shape[1:] != train_x.shape[1:] or y.max() > 9:
-            facts = {file: f"shape {array.shape}, maximum {array.max()}" for file, array in arrays.items()}
-            raise DataError(f"Files in {folder} do not fit together: {facts}. {files.remedy(name, folder)}")
+    found = {file: files.find(name, folder, file) for file in files.FILES[name]}
+    failures: list[str] = []
+    if download and all(entry.state in ("verified", "missing") for entry, _ in found.values()):
+        for file, (entry, _) in found.items():
+            if entry.state == "missing" and not failures:
+                failures = files.download(name, folder, file, progress)
+                found[file] = files.find(name, folder, file)
+    wrong = [f"  {e.path.name}: {e.state}, {e.detail}" for e, _ in found.values() if e.state != "verified"]
+    if wrong:
+        published = f"The published files are at {' and '.join(files.MIRRORS[name])}."
+        advice = f"Put them into {folder}, packed or unpacked, deleting corrupt ones first; or {files.WAY_OUT}."
+        raise DataError("\n".join([f"Cannot use {folder}:", *wrong, *failures, f"{published} {advice}"]))
+    parts = [parse_idx(blob, name=str(entry.path)) for entry, blob in found.values()]
     return _dataset(name, parts, white=255, content="\n".join(files.FILES[name].values()).encode())
 
 
 def parse_idx(data: bytes, *, name: str) -> UInt8[np.ndarray, "..."]:
-    """Unpack and parse a gzip-compressed IDX file, strictly and within `files.LARGEST` bytes.
+    """Parse an IDX file, packed by gzip or not, strictly and within `files.LARGEST` bytes.
 
     Args:
-        data: The file: one gzip member that holds the magic number 0x801 (labels) or 0x803 (images), the
-            sizes as big-endian uint32, none of them 0, and exactly as many bytes as these announce.
+        data: The file. Unpacked it is the magic number 0x801 (labels) or 0x803 (images), the sizes as big-endian
+            uint32, none of them 0, and exactly as many bytes as these announce.
         name: What errors call it.
 
     Returns:
@@ -111,40 +117,37 @@ def parse_idx(data: bytes, *, name: str) -> UInt8[np.ndarray, "..."]:
     Raises:
         DataError: The data are anything else.
     """
-
-    def malformed(what: str) -> DataError:
-        return DataError(f"{name} is not a gzipped IDX file: {what}. Delete it and get the published one.")
-
-    unpacker = zlib.decompressobj(wbits=31)  # gzip and nothing else, its own check sum included
     try:
-        raw = unpacker.decompress(data, files.LARGEST + 1)
-    except zlib.error as error:
-        raise malformed(str(error)) from error
-    if len(raw) > files.LARGEST:
-        raise malformed(f"it unpacks to more than {files.LARGEST} bytes")
-    if not unpacker.eof:
-        raise malformed("the compressed data end early")
-    if unpacker.unused_data:
-        raise malformed("bytes follow the compressed data")
-    if raw[:4] not in (b"\0\0\x08\x01", b"\0\0\x08\x03"):
-        raise malformed(f"magic number 0x{raw[:4].hex()}, expected 0x00000801 or 0x00000803")
-    start = 4 + 4 * raw[3]
-    if len(raw) < start:
-        raise malformed("the header ends early")
-    shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
-    if 0 in shape or math.prod(shape) != len(raw) - start:
-        raise malformed(f"it announces the shape {shape} and holds {len(raw) - start} bytes")
+        raw = files.unpack(data)
+        if raw[:4] not in (b"\0\0\x08\x01", b"\0\0\x08\x03"):
+            raise ValueError(f"magic number 0x{raw[:4].hex()}, expected 0x00000801 or 0x00000803")
+        shape = tuple(np.frombuffer(raw, ">u4", count=raw[3], offset=4).tolist())
+        start = 4 + 4 * len(shape)
+        if 0 in shape or math.prod(shape) != len(raw) - start:
+            raise ValueError(f"it announces the shape {shape} and holds {len(raw) - start} bytes")
+    except ValueError as error:
+        raise DataError(f"{name} is no IDX file: {error}. Delete it and get the published one.") from error
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    """scikit-learn's digits, read from its file: importing it would take longer than the rest of a small run.
 
-    images, labels = (array.astype(np.uint8) for array in load_digits(return_X_y=True))
-    split = train_test_split(images.reshape(-1, 8, 8), labels, test_size=360, random_state=0, stratify=labels)
-    train_x, test_x, train_y, test_y = split
-    parts = [train_x, train_y, test_x, test_y]
+    The order is that of `train_test_split(test_size=360, random_state=0, stratify=labels)`, the test images last.
+    """
+    order = np.load(Path(__file__).with_name("digits_order.npy"))
+    spec = importlib.util.find_spec("sklearn")
+    file = Path((spec and spec.origin) or "").parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        table = np.loadtxt(file, np.uint8, delimiter=",")
+        images, labels = table[:, :-1], table[:, -1]
+    else:
+        from sklearn.datasets import load_digits
+
+        images, labels = (array.astype(np.uint8) for array in load_digits(return_X_y=True))
+    train, test = order[:-360], order[-360:]
+    images = images.reshape(-1, 8, 8)
+    parts = [images[train], labels[train], images[test], labels[test]]
     return _dataset("digits", parts, white=16, content=b"".join(part.tobytes() for part in parts))
 
 
