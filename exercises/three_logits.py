@@ -46,52 +46,38 @@ HIDDEN_SEEDS = 1_000_000
 
 
 class OutOfBounds(SublimError, ValueError):
-    """A setting that may not be changed, or not so far; the message names it."""
+    """A setting that may not be changed so far; the message names it."""
 
 
-def changed(
-    changes: Mapping[str, Any], baseline: Settings[fig10.Protocol, Rates] = BASELINE
-) -> Settings[fig10.Protocol, Rates]:
+def changed(changes: Mapping[str, Any]) -> Settings[fig10.Protocol, Rates]:
     """The baseline with some settings changed.
 
     Raises:
-        OutOfBounds: for a setting or a value that is not allowed.
+        SublimError: for a setting or a value that is not allowed; the message names it.
     """
     if not isinstance(changes, Mapping):
         raise OutOfBounds(f"settings are a dict, such as {{'learning_rate': 1e-3}}, got {type(changes).__name__}")
     for name, value in changes.items():
-        _require(name, value)
-    allowed = dict(changes)
-    if "hidden" in allowed:
-        allowed["hidden"] = tuple(allowed["hidden"])
+        allowed = lookup("setting that may be changed", name, {**BOUNDS, **CHOICES, "hidden": ()})
+        if name in CHOICES:
+            fits, asked = any(type(value) is type(each) and value == each for each in allowed), f"one of {allowed}"
+        elif name in BOUNDS:
+            low, high = BOUNDS[name]
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+            asked = f"a number from {low:g} to {high:g}"
+        else:
+            widths = value if isinstance(value, tuple | list) and len(value) <= LAYERS else ()
+            fits = bool(widths) and all(isinstance(width, int) and 1 <= width <= WIDTH for width in widths)
+            asked = f"1 to {LAYERS} widths of at most {WIDTH}"
+        if not fits:
+            raise OutOfBounds(f"{name} must be {asked}, got {value!r}")
     try:
-        return baseline.but(**allowed)
+        return BASELINE.but(**{name: tuple(value) if name == "hidden" else value for name, value in changes.items()})
     except ValueError as error:
         raise OutOfBounds(str(error)) from error
 
 
-def _require(name: Any, value: Any) -> None:
-    lookup("setting that may be changed", name, dict.fromkeys((*BOUNDS, *CHOICES, "hidden")))
-    if name in CHOICES:
-        if not any(type(value) is type(choice) and value == choice for choice in CHOICES[name]):
-            raise OutOfBounds(f"{name} must be one of {CHOICES[name]}, got {value!r}")
-    elif name in BOUNDS:
-        low, high = BOUNDS[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise OutOfBounds(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
-    else:
-        widths = value if isinstance(value, tuple | list) else (None,)
-        fits = all(isinstance(width, int) and 1 <= width <= WIDTH for width in widths)
-        if not fits or not 1 <= len(widths) <= LAYERS:
-            raise OutOfBounds(f"hidden must be 1 to {LAYERS} widths of at most {WIDTH}, got {value!r}")
-
-
-def accuracies(
-    settings: Mapping[str, Any],
-    seeds: int = 8,
-    first_seed: int = 0,
-    baseline: Settings[fig10.Protocol, Rates] = BASELINE,
-) -> np.ndarray:
+def accuracies(settings: Mapping[str, Any], seeds: int = 8, first_seed: int = 0) -> np.ndarray:
     """Test accuracy of the auxiliary-only student with some settings changed, [seeds].
 
     The same seeds have the same digits, and their own initialisation and noise: compare two settings pair by pair.
@@ -100,11 +86,9 @@ def accuracies(
         settings: those that differ, such as `{"learning_rate": 1e-3}`.
         seeds: how many.
         first_seed: the first of them.
-        baseline: what is not changed.
 
     Raises:
-        OutOfBounds: for a setting or a value that is not allowed.
-        NonFiniteLossError: if a loss becomes NaN or infinite.
+        SublimError: for a setting or a value that is not allowed, or if a loss becomes NaN or infinite.
     """
-    asked = changed(settings, baseline).but(seeds=seeds, first_seed=first_seed)
+    asked = changed(settings).but(seeds=seeds, first_seed=first_seed)
     return np.asarray(run(fig10.EXPERIMENT, asked).conditions["student_aux"].values)

@@ -1,5 +1,6 @@
-"""What tests an answer: a module of the name of each exercise, with `check(answer, **size)`.
+"""What tests an answer: a file of tests for each exercise, which `exercises.plugin` runs.
 
-A check yields findings, and a text before each thing that takes a while. What the student's code raises leaves it as
-an `AnswerError`. Hidden instances are drawn from seeds that no statement names.
+A test is a finding: its docstring says of what, its failed assertion gives a hint, and what it hands to `conclude` is
+shown in either case. `answer` is the module of the student's file. What calls it stands in tests, which have a limit of
+time; fixtures are for the check's own work. Hidden instances are drawn from seeds that no statement names.
 """

@@ -1,18 +1,16 @@
 """Predict transfer: a number known before training against the accuracy after it, over hidden configurations."""
 
-from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+import pytest
 
 from exercises import students
-from exercises.answer import Answer, Finding
 from experiments import predictors
-from experiments.distillation import Rates
-from experiments.experiment import Settings, points
+from experiments.experiment import points
 from sublim_theory import data, losses
 from sublim_theory.statistics import rank_correlation
 
@@ -33,58 +31,79 @@ HINTS = {
     ),
 }
 
+Student = tuple[dict[str, Any], tuple[Any, ...]]
+"""What an answer is told of a student, and what `students.distil` trains it with."""
 
-def check(answer: Answer, settings: Settings[predictors.Protocol, Rates] = SETTINGS) -> Iterator[str | Finding]:
-    """Findings on `predict`."""
-    digits = data.load("digits")
-    split = jax.tree.map(jnp.asarray, settings.protocol.select(digits))
-    groups = points(predictors.EXPERIMENT, settings, "custom").values()
-    cases: list[tuple[Any, ...]] = []
-    predicted: list[float] = []
-    total = len(groups) * settings.seeds
-    for protocol, rates in ((each.protocol, each.rates) for each in groups):
+
+@cache
+def untrained(count: int) -> list[Student]:
+    """Students, each ready to be trained: of each group, the first `count` seeds."""
+    split = jax.tree.map(jnp.asarray, SETTINGS.protocol.select(data.load("digits")))
+    found = []
+    for group in points(predictors.EXPERIMENT, SETTINGS, "custom").values():
+        protocol, rates = group.protocol, group.rates
         net = protocol.make_network(rates, split)
         loss = losses.on_logits(protocol.imitation_loss(rates), net.auxiliary)
-        first = settings.first_seed + protocol.offset
-        for seed in range(first, first + settings.seeds):
-            yield f"predict: configuration {len(cases) + 1} of {total}"
+        first = SETTINGS.first_seed + protocol.offset
+        for seed in range(first, first + count):
             drawn = predictors.draw(protocol, jnp.int32(seed))
             start, own, theirs = students.prepare(protocol, rates, split, jnp.int32(seed), drawn)
             known = {"net": net, "reference": start.reference, "teacher": start.teacher.params, "student": own}
             known |= {"noise": start.images, "loss": loss, "learning_rate": float(theirs.learning_rate)}
-            predicted.append(students.number(answer, "predict", **known))
-            cases.append((protocol, theirs, split, drawn, start, own))
-    if len(set(predicted)) < 3:
-        yield Finding("predict", False, "it is the same number for nearly every student; what differs between them?")
-        return
-    rows = []
-    for number, case in enumerate(cases):
-        yield f"training student {number + 1} of {total}"
-        rows.append({name: float(value) for name, value in students.distil(*case).items()} | case[3])
-    values = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-    yield _judge(np.array(predicted), values)
+            found.append((known, (protocol, theirs, split, drawn, start, own)))
+    return found
 
 
-def _judge(predicted: np.ndarray, values: dict[str, np.ndarray]) -> Finding:
-    """The rank correlation beside that of the library's predictors, and where it is weak."""
+@pytest.fixture(scope="module")
+def few() -> list[Student]:
+    """A few students."""
+    return untrained(1)
+
+
+@pytest.fixture(scope="module")
+def all_of_them(right_so_far: None) -> list[Student]:  # noqa: ARG001
+    """Every student."""
+    return untrained(SETTINGS.seeds)
+
+
+@pytest.fixture(scope="module")
+def trained(all_of_them: list[Student]) -> dict[str, np.ndarray]:
+    """What became of every student, and what it drew, by name."""
+    rows = [students.distil(*case) | case[3] for _, case in all_of_them]
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def test_a_number(answer: Any, few: list[Student]) -> None:
+    """predict, as a number."""
+    found = {students.number(answer.predict, **known) for known, _ in few}
+    assert len(few) == 1 or len(found) > 1, "it is the same number for every student; what differs between them?"
+
+
+def test_by_rank(answer: Any, all_of_them: list[Student], trained: dict[str, np.ndarray], conclude: Any) -> None:
+    """predict, over hidden configurations."""
+    predicted = np.array([students.number(answer.predict, **known) for known, _ in all_of_them])
+    conclude(*judge(predicted, trained))
+
+
+def judge(predicted: np.ndarray, values: dict[str, np.ndarray]) -> tuple[bool, str]:
+    """Whether the rank correlation is near that of the library's predictors; what it is, and where it is weak."""
     accuracy, shared = values["accuracy"], values["distance"] == 0
 
     def rho(x: np.ndarray, chosen: Any = slice(None)) -> float:
-        return float(stats.spearmanr(x[chosen], accuracy[chosen]).statistic) if np.ptp(x[chosen]) else 0.0
+        return float(np.nan_to_num(predictors.spearman(x[chosen], accuracy[chosen])))
 
     found = rank_correlation(predicted, accuracy)
     reached = {name: rho(values[name]) for name in predictors.BEFORE}
     best = max(reached, key=lambda name: reached[name])
-    needed = reached[best] - SHORT
+    right = found.rho >= reached[best] - SHORT
     remark = (
         f"rank correlation {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}] over {found.n} students; needed "
-        f"{needed:.2f}, and the best of the library's own before training has {reached[best]:.2f}"
+        f"{reached[best] - SHORT:.2f}, and the best of the library's own before training has {reached[best]:.2f}"
     )
-    right = found.rho >= needed
     if found.rho < -0.2:
         remark += ". It ranks them the wrong way round: a larger number must mean a better student"
     elif not right:
         parts = dict(zip(HINTS, (shared, ~shared), strict=True))
         weak = min(parts, key=lambda part: rho(predicted, parts[part]) - rho(values[best], parts[part]))
         remark += f". It is weakest {weak} ({rho(predicted, parts[weak]):.2f}). {HINTS[weak]}"
-    return Finding("predict, over hidden configurations", right, remark)
+    return right, remark
