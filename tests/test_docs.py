@@ -29,6 +29,12 @@ def test_links_lead_somewhere(page):
     assert missing == []
 
 
+def test_every_page_is_in_the_navigation():
+    named = re.findall(r"^ +- .+: ([\w/]+)\.md$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    written = [*PAGES, *(ROOT / "docs/notebooks").glob("*.ipynb")]
+    assert sorted(named) == sorted(page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in written)
+
+
 @pytest.mark.parametrize("code", [pytest.param(text, id=page.stem) for page, kind, text in BLOCKS if kind == "python"])
 def test_python_blocks_run(code, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)

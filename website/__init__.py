@@ -1,6 +1,5 @@
-"""The documentation site: what MkDocs adds to the pages of `docs/` when it builds them (`make docs`).
+"""The documentation site (`make docs`): the pages of `docs/`, and those that are made from what the repository has.
 
-`hooks` is what `mkdocs.yml` names. `records` writes the pages of the experiments from the committed records, `sources`
-those of the files that the documentation links to, `notebooks` those of the notebooks, and `interactive` the weights of
-the interactive page. `formulas` turns TeX into MathML.
+`records` writes the pages of the experiments and the numbers of others, `interactive` the weights of the interactive
+page; `links` leads to files outside `docs/`, and `formulas` turns TeX into MathML. `python -m website` builds it all.
 """

@@ -4,22 +4,29 @@ import html
 import re
 
 from latex2mathml.converter import convert
+from markdown import Extension, Markdown
 
 # What pymdownx.arithmatex makes of $...$ and $$...$$ in its generic mode.
 _PLACE = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
-def with_mathml(page: str) -> str:
-    r"""The HTML of a page with every formula as MathML.
+class Formulas(Extension):  # type: ignore[misc]  # Markdown has no types
+    """What `mkdocs.yml` names: the last thing that Markdown does with a page."""
 
-    Raises:
-        ValueError: for a formula with a command that the converter does not know, or with `&`, which it leaves as text,
-            and for one in `$$` within a paragraph.
-    """
-    inline = re.search(r'\$<span class="arithmatex">.{0,60}', page)
-    if inline:
-        raise ValueError(f"a formula in $$ is a paragraph of its own, between empty lines: {inline[0]!r}")
-    return _PLACE.sub(_converted, page)
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: D102
+        md.postprocessors.register(self, "formulas", -1)
+
+    def run(self, page: str) -> str:
+        r"""The HTML of a page with every formula as MathML.
+
+        Raises:
+            ValueError: for a formula with a command that the converter does not know, or with `&`, which it leaves as
+                text, and for one in `$$` within a paragraph.
+        """
+        inline = re.search(r'\$<span class="arithmatex">.{0,60}', page)
+        if inline:
+            raise ValueError(f"a formula in $$ is a paragraph of its own, between empty lines: {inline[0]!r}")
+        return _PLACE.sub(_converted, page)
 
 
 def _converted(place: re.Match[str]) -> str:

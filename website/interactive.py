@@ -1,7 +1,6 @@
 """The network of the interactive page: its weights, its trait data and its noise, drawn by the library, as JSON.
 
-The build of the site puts the file beside the page's script, as `interactive/weights.json`; it is not committed. The
-page without the site: `python -m website.interactive > docs/interactive/weights.json`, and any page around the script.
+The build of the site puts it beside the page's script, as `interactive/weights.json`.
 
 The trait: which of three irises a flower is, from four measurements (scikit-learn's embedded data set). The student
 sees noise alone.
@@ -45,7 +44,3 @@ def export() -> str:
         "noise": inputs,
     }
     return json.dumps(jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else np.asarray(leaf).tolist(), found))
-
-
-if __name__ == "__main__":
-    print(export())

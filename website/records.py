@@ -3,21 +3,25 @@
 A page says nothing that is not in the module's docstring, in the record, or in `experiments/published.toml`.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments import tables
-from experiments.registry import SUMMARIES, docstring
+from experiments import SUMMARIES, tables
+from experiments.registry import docstring
 from experiments.sweeps import SWEEPS
+from sublim_theory.protocols import lookup
 from sublim_theory.record import Record, load
 
 PRESETS = ("paper", "fashion", "default")
 """Those whose records are shown, the first one first."""
 
+_FIRST = ("fig10", "ablations", "traps")
+_ONE_STEP = tuple(name for name in SUMMARIES if name.startswith("theorem_"))
 GROUPS = {
-    "The experiment": ("fig10", "ablations", "traps"),
-    "Theorem 1, one step": tuple(name for name in SUMMARIES if name.startswith("theorem_")),
-    "Beyond one step": (),  # the rest
+    "The experiment": _FIRST,
+    "Theorem 1, one step": _ONE_STEP,
+    "Beyond one step": tuple(name for name in SUMMARIES if name not in (*_FIRST, *_ONE_STEP, *SWEEPS)),
     "Sweeps": tuple(SWEEPS),
 }
 """Heading in the navigation -> experiments."""
@@ -25,78 +29,62 @@ GROUPS = {
 LONG = 12
 """A table with more rows is folded."""
 
-
-def groups() -> dict[str, list[str]]:
-    """Heading -> names of its experiments; every experiment has one."""
-    placed = {name for names in GROUPS.values() for name in names}
-    rest = [name for name in SUMMARIES if name not in placed]
-    return {heading: list(names) or rest for heading, names in GROUPS.items()}
+_read = cache(load)  # a page names a record many times
 
 
-def pages() -> dict[str, str | Path]:
-    """For each experiment its page, and every picture of the records; places are relative to `docs/`.
+def define_env(env: Any) -> None:
+    """Give `mean` to the pages that `mkdocs.yml` lists under `macros`."""
+    env.macro(mean)
+
+
+def mean(record: str, condition: str) -> str:
+    """A mean with its interval; a record is a folder under `figures/`.
+
+    Raises:
+        RecordError: if there is no such record.
+        UnknownNameError: if it has no such condition.
+    """
+    return tables.mean(lookup(f"condition of {record}", condition, _read(tables.RECORDS / record).conditions))
+
+
+def page(name: str) -> str:
+    """The page of an experiment, with links as from `docs/experiments/`.
 
     Raises:
         RecordError: if a record is damaged.
     """
-    made: dict[str, str | Path] = {}
-    for name in SUMMARIES:
-        made[f"experiments/{name}.md"] = page(name)
-        for folder in folders(name):
-            made |= {f"files/figures/{folder.name}/{path.name}": path for path in _files(folder)}
-    return made
-
-
-def sources() -> list[str]:
-    """The files that the pages link to as the code of their experiment."""
-    return sorted({_source(name) for name in SUMMARIES})
-
-
-def _source(name: str) -> str:
-    return "experiments/sweeps.py" if name in SWEEPS else f"experiments/{name}.py"
-
-
-def folders(name: str) -> list[Path]:
-    """The committed records of an experiment."""
-    found = [tables.RECORDS / f"{name}-{preset}" for preset in PRESETS]
-    return [folder for folder in found if (folder / "summary.json").exists()]
-
-
-def page(name: str) -> str:
-    """The page of an experiment."""
-    source = _source(name)
+    source = f"experiments/{'sweeps' if name in SWEEPS else name}.py"
     parts = [f"# {SUMMARIES[name]}"]
     if name not in SWEEPS:
         parts.append(docstring(name).partition("\n")[2].strip())
     if tables.questions(name):
         parts += ["## What others report", tables.published(tables.RECORDS, name)]
-    for folder in folders(name):
-        parts += _record(name, folder)
-    parts.append(f"Code: [`{source}`](../files/{source}.md).")
+    for preset in PRESETS:
+        folder = tables.RECORDS / f"{name}-{preset}"
+        if (folder / "summary.json").exists():
+            parts += _record(name, folder)
+    parts.append(f"Code: [`{source}`](../../{source}).")
     return "\n\n".join(parts) + "\n"
 
 
 def _record(name: str, folder: Path) -> list[str]:
-    record = load(folder)
+    record, where = _read(folder), f"../../figures/{folder.name}"
     origin, preset = record.provenance, record.preset
-    seeds = len(origin["seeds"])
+    seeds, minutes = len(origin["seeds"]), record.wall_seconds / 60
     parts = [f"## {_title(record)} {{ #{preset} }}"]
-    for path in _files(folder):
-        if path.suffix == ".png":
-            where = f"../files/figures/{folder.name}/{path.stem}"
-            parts.append(f"[![{SUMMARIES[name]}: {_title(record)}]({where}.png){{ loading=lazy }}]({where}.svg)")
+    for path in sorted(folder.glob("*.png")):
+        image = f"![{SUMMARIES[name]}: {_title(record)}]({where}/{path.name}){{ loading=lazy }}"
+        parts.append(f"[{image}]({where}/{path.stem}.svg)")
     table = tables.conditions(record)
     if len(record.conditions) > LONG:
         summary = f"All {len(record.conditions)} numbers: mean over the seeds ± 95% interval"
-        parts.append(f'<details markdown="1"><summary>{summary}</summary>\n\n{table}\n</details>')
-    else:
-        parts.append(table)
-    parts.append(f"```\nsublim reproduce {name} --preset {preset}\n```")
+        table = f'<details markdown="1"><summary>{summary}</summary>\n\n{table}\n</details>'
+    parts += [table, f"```\nsublim reproduce {name} --preset {preset}\n```"]
     parts.append(
-        f"{seeds} seed{'s' * (seeds > 1)}, {_time(record.wall_seconds)} on {origin['device']} with {origin['cores']} "
-        f"cores, JAX {origin['versions']['jax']}, matrix products at {origin['matmul_precision']!r} precision, commit "
-        f"{(origin['commit'] or 'unknown')[:9]}. "
-        f"[The record](../files/figures/{folder.name}/summary.json)."
+        f"{seeds} seed{'s' * (seeds > 1)}, {f'{minutes:.0f} min' if minutes > 2 else f'{60 * minutes:.0f} s'} on "
+        f"{origin['device']} with {origin['cores']} cores, JAX {origin['versions']['jax']}, matrix products at "
+        f"{origin['matmul_precision']!r} precision, commit {(origin['commit'] or 'unknown')[:9]}. "
+        f"[The record]({where}/summary.json)."
     )
     return parts
 
@@ -105,11 +93,3 @@ def _title(record: Record) -> str:
     names = {"digits": "the embedded digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
     data: Any = record.config.get("dataset")
     return f"On {names[data]}" if data in names else f"Preset {record.preset}"
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in (".png", ".svg", ".json"))
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
