@@ -1,163 +1,93 @@
-"""What checking the theorem costs, over the plain gradients that its statement speaks of.
+"""What checking the theorem costs, beside the plain gradients that its statement speaks of.
 
-On one instance: `verify` at ten eps, beside the least that anybody needs to look at the same numbers, which is d_T, and
-at each eps d_S(eps) and the change of L_T by the student's step, by the definitions. That least has no first-order law,
-no cancellation-free form and no hypotheses; it is wrong at small eps. Beside both the part of `verify` that comes
-before any verdict: the checks of an `Instance`. All run in float64 in one process and take turns. Compiling, which each
-does once a call, is told apart by JAX's own events.
+On one instance: `verify` at ten eps, beside the least that anybody needs to look at the same numbers: d_T, and at each
+eps d_S(eps) and L_T after the student's step, by the definitions, which are wrong at small eps. Between both the checks
+that `verify` makes before any verdict. All run in float64 in one process; JAX's own events tell compiling apart.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.table import Table
 
-from benchmarks.record import load_now, publish, read_options
-from benchmarks.report import show, spread
-from benchmarks.runs import require_positive
+from benchmarks.turns import Options, Part, run
+from experiments.theory import Labelled, initial, teacher_loss
 from sublim_theory import losses, networks, record
-from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import EPSILONS, Instance, imitation_update, teacher_update, verify
 
-SCHEMA = 2
-"""Version of the JSON record."""
-
-COMPILING = "/jax/core/compile/backend_compile_duration"
+AUXILIARY = slice(10, 13)
+IMITATION = losses.on_logits(losses.kl_divergence, AUXILIARY)
+COMPUTING = "seconds to compute"
+EVENT = "/jax/core/compile/backend_compile_duration"
 """JAX's name for the event that a program was compiled."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """Time `verify` on the paper's network, beside the plain gradients that it needs."""
-
-    preset: str = "default"
-    """Options to start from: smoke (seconds, for tests) or default (the paper's network)."""
-    inputs: int = 10_000
-    """Noise images of the student, and labelled images of the teacher."""
-    features: int = 784
-    """Pixels of an image."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Width of each hidden layer."""
-    activation: str = "tanh"
-    """Of the hidden layers."""
-    batch_size: int = 2_000
-    """Inputs at a time."""
-    repeats: int = 3
-    """Turns, after one that warms up."""
-    out: Path | None = None
-    """JSON file to write; out/benchmarks/theorem-PRESET.json unless given."""
-
-    def __post_init__(self) -> None:
-        """Check every option before anything runs.
-
-        Raises:
-            SublimError: naming the option and what it may be.
-        """
-        require_positive(self, "inputs", "features", "batch_size", "repeats")
-
-
-PRESETS = {
-    "smoke": Options("smoke", inputs=12, features=5, hidden=(4,), batch_size=5, repeats=2),
-    "default": Options(),
+SIZES: dict[str, Any] = {
+    "default": {"widths": (784, 256, 256), "inputs": 10_000, "batch_size": 2_000},
+    "smoke": {"widths": (5, 4), "inputs": 12, "batch_size": 5},
 }
+"""Of the pixels and the hidden layers, of the noise and of the labelled images, and of the batches of either."""
 
 
-def run(argv: list[str]) -> int:
-    """Measure, write the record, print the table: python -m benchmarks theorem [options].
-
-    Returns:
-        0, whatever was measured: a benchmark has no opinion.
-
-    Raises:
-        SublimError: for a wrong option.
-    """
-    options = read_options("theorem", PRESETS, argv)
+def parts(options: Options) -> dict[str, Part]:
+    """Plain gradients, the checks alone, and all of `verify`."""
+    jax.config.update("jax_platforms", options.platform)  # type: ignore[no-untyped-call]
     compiling: list[float] = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
-        if event == COMPILING:
+        if event == EVENT:
             compiling.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    instance = _instance(options)
-    auxiliary = slice(10, 13)
-    parts: dict[str, Callable[[], Any]] = {
-        "verify": lambda: verify(*instance, logits=auxiliary, batch_size=options.batch_size).require(),
-        "checks": lambda: Instance(*instance, logits=auxiliary, batch_size=options.batch_size),
-        "plain": lambda: plain(*instance, losses.on_logits(losses.kl_divergence, auxiliary), options.batch_size),
-    }
+    origin = record.provenance(seeds=[0], dataset_checksum="none", matmul_precision="highest")
+    given, size = instance(**SIZES[options.preset]), SIZES[options.preset]["batch_size"]
 
-    def timed(part: str) -> dict[str, float]:
+    def timed(work: Callable[[], object], _: int) -> dict[str, Any]:
         compiling.clear()
         began = time.perf_counter()
-        parts[part]()
-        whole = time.perf_counter() - began
-        return {"seconds": whole - sum(compiling), "compile_seconds": sum(compiling)}
+        work()
+        whole, spent = time.perf_counter() - began, sum(compiling)
+        return {COMPUTING: whole - spent, "seconds to compile": spent, "provenance": origin}
 
-    load = load_now()
-    turns = [{part: timed(part) for part in parts} for _ in range(options.repeats + 1)][1:]
-    found = {
-        "epsilons": EPSILONS,
-        "provenance": record.provenance(seeds=[0], dataset_checksum="none", matmul_precision="highest"),
-        "turns": turns,
-        "summary": {
-            "ratio": spread(turn["verify"]["seconds"] / turn["plain"]["seconds"] for turn in turns),
-            "checks": spread(turn["checks"]["seconds"] / turn["verify"]["seconds"] for turn in turns),
-        },
+    return {
+        "plain gradients": partial(timed, lambda: plain(*given, size)),
+        "checks alone": partial(timed, lambda: Instance(*given, logits=AUXILIARY, batch_size=size)),
+        "verify": partial(timed, lambda: verify(*given, logits=AUXILIARY, batch_size=size).require()),
     }
-    publish("theorem", SCHEMA, options, load, found, table)
-    return 0
 
 
-def table(record: Mapping[str, Any]) -> Table:
-    """The record as a table, one column a part."""
-    turns, parts = record["turns"], ("verify", "checks", "plain")
-    title = f"Theorem 1 at {len(record['epsilons'])} eps, preset {record['options']['preset']}"
-    result = Table("measured", *parts, title=f"{title}: median (minimum to maximum)")
-    for label, name in {"seconds to compute": "seconds", "seconds to compile": "compile_seconds"}.items():
-        result.add_row(label, *(show(spread(turn[part][name] for turn in turns), ".2f") for part in parts))
-    result.add_row("verify / plain, paired", show(record["summary"]["ratio"], ".2f"), "", "")
-    result.add_row("checks / verify, paired", "", show(record["summary"]["checks"], ".2f"), "")
-    return result
-
-
-def plain(
-    f: Any, params: Any, teacher_loss: Any, inputs: Any, imitation_loss: Any, batch_size: int, alpha: float = 1.0
-) -> Any:
-    """d_T, and for each eps d_S . d_T and the change of L_T, by their definitions in float64."""
+def plain(f: Any, params: Any, trait_loss: Any, inputs: Any, batch_size: int) -> Any:
+    """L_T, and for each eps d_S . d_T and L_T after the student's step, by their definitions in float64."""
 
     @jax.jit
     def step(theta: Any, inputs: Any, epsilons: Any) -> Any:
-        d_teacher = teacher_update(teacher_loss, theta)
+        d_teacher = teacher_update(trait_loss, theta)
 
         def at(epsilon: jax.Array) -> Any:
             teacher = optax.tree.add_scale(theta, epsilon, d_teacher)
-            d_student = imitation_update(f, imitation_loss, theta, teacher, inputs, batch_size=batch_size)
-            after = teacher_loss(optax.tree.add_scale(theta, alpha, d_student))
-            return optax.tree.vdot(d_student, d_teacher), after
+            d_student = imitation_update(f, IMITATION, theta, teacher, inputs, batch_size=batch_size)
+            return optax.tree.vdot(d_student, d_teacher), trait_loss(optax.tree.add(theta, d_student))
 
-        return teacher_loss(theta), jax.lax.map(at, epsilons)
+        return trait_loss(theta), jax.lax.map(at, epsilons)
 
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         return jax.tree.map(np.asarray, step(params, inputs, jnp.asarray(EPSILONS)))
 
 
-def _instance(options: Options) -> tuple[Any, Any, Any, Any]:
+def instance(widths: tuple[int, ...], inputs: int, **_: int) -> tuple[Any, Any, Any, Any]:
     """Network, initialisation, teacher's loss and inputs, in float64."""
-    net = networks.mlp(options.features, options.hidden, 10, 3, options.activation, dtype="float64")
+    features, *hidden = widths
+    net = networks.mlp(features, tuple(hidden), 10, 3, "tanh", dtype="float64")
     random = np.random.default_rng(0)
-    images, inputs = random.uniform(-1, 1, (2, options.inputs, options.features))
-    labels = jnp.asarray(random.integers(10, size=options.inputs))
-
-    def teacher_loss(params: Any) -> jax.Array:
-        return jnp.mean(losses.cross_entropy(net.class_logits(net.apply(params, jnp.asarray(images))), labels))
-
+    images, noise = random.uniform(-1, 1, (2, inputs, features))
+    labelled = Labelled(images, random.integers(10, size=inputs), 10)
     with jax.enable_x64(True):
-        return net.apply, jax.jit(net.init)(stream(seed_key(0), "init")), teacher_loss, inputs
+        return net.apply, initial(net, 0), teacher_loss(net, labelled), noise
+
+
+THEOREM = partial(run, parts=parts, compared={COMPUTING: 0})
