@@ -1,4 +1,4 @@
-# Two commands set up from nothing: `make reproduce` and `make test`. They need Python 3.11 or newer and a package index.
+# Two commands set up from nothing: `make reproduce` and `make test`; `make check` is for every edit. They need Python 3.11 or newer and a package index.
 # The environment lives in .venv and is rebuilt when what it is made from changes: the interpreter, the declared
 # dependencies or the pinned versions. That is decided by content, not by dates. A folder that is something else is never
 # replaced.
@@ -8,6 +8,7 @@ VENV ?= .venv
 OUT ?= out
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 define FINGERPRINT
 import hashlib, pathlib, sys
@@ -18,13 +19,16 @@ print(hashlib.sha256(repr((sys.version, inputs)).encode()).hexdigest()[:16])
 endef
 export FINGERPRINT
 
-.PHONY: reproduce test lint docs environment clean
+.PHONY: reproduce test check lint docs environment clean
 
 reproduce: environment ## run the main job on the embedded digits
 	$(BIN)/python -m experiments fig10 --preset default --out $(OUT)
 
 test: environment ## run the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest $(PARALLEL)
+
+check: lint ## lint, types, and the tests that need no training
+	$(BIN)/python -m pytest $(PARALLEL) -m "not (training or endurance)"
 
 lint: environment ## style, types and the import contract
 	$(BIN)/ruff check .
@@ -33,7 +37,7 @@ lint: environment ## style, types and the import contract
 	$(BIN)/lint-imports
 
 docs: environment ## build the documentation site, warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir "$(abspath $(OUT))/site"
+	$(BIN)/python -m website "$(abspath $(OUT))/site"
 
 environment:
 	@fingerprint=$$($(PYTHON) -c "$$FINGERPRINT" "$(CONSTRAINTS)") && \

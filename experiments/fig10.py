@@ -47,7 +47,7 @@ class Protocol(Distillation):
 
 _DIGITS = Settings.of(Protocol, Rates, seeds=10, **DIGITS)
 PRESETS = {
-    "smoke": _DIGITS.but(seeds=2, batch_size=64, teacher_epochs=15, noise_images=8192),
+    "smoke": _DIGITS.but(seeds=2, hidden=(64, 64), batch_size=64, teacher_epochs=15, noise_images=8192),
     "default": _DIGITS,
     "paper": Settings.of(Protocol, Rates),
     "fashion": Settings.of(Protocol, Rates, dataset="fashion_mnist"),

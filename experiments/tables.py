@@ -1,7 +1,7 @@
 """Numbers as people read them, and `python -m experiments.tables`: write the tables of the pages from the records.
 
-README.md has that of figure 10; docs/experiments.md has what others report and what we find, by the rows of
-`published.toml`.
+README.md has what figure 10 costs; docs/experiments.md has its numbers, and what others report and what we find, by the
+rows of `published.toml`.
 """
 
 import re
@@ -16,7 +16,7 @@ from sublim_theory.statistics import Summary
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "figures"
 PAGES = ("README.md", "docs/experiments.md")
-PLACE = re.compile(r"(<!-- (fig10-paper|published):[^>]*-->\n).*?(<!-- /\2 -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (cost|fig10-paper|published):[^>]*-->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def filled(page: str, records: Path = RECORDS) -> str:
@@ -26,8 +26,19 @@ def filled(page: str, records: Path = RECORDS) -> str:
         RecordError: if a record is missing or damaged.
         KeyError: for a row about a condition that its record does not have.
     """
-    tables = {"fig10-paper": figure_10, "published": published}
+    tables = {"cost": cost, "fig10-paper": figure_10, "published": published}
     return PLACE.sub(lambda place: place[1] + tables[place[2]](records) + place[3], page)
+
+
+def cost(records: Path) -> str:
+    """What figure 10 took, compilation included."""
+    lines = ["| `sublim reproduce fig10` | data | seeds | took |", "|---|---|---|---|"]
+    for preset in ("default", "paper"):
+        record = load(records / f"fig10-{preset}")
+        seeds, cores = len(record.provenance["seeds"]), record.provenance["cores"]
+        took = f"{record.wall_seconds / 60:.0f} min on {cores} cores"
+        lines.append(f"| `--preset {preset}` | {record.config['dataset']} | {seeds} | {took} |")
+    return "\n".join(lines) + "\n"
 
 
 def figure_10(records: Path) -> str:
@@ -69,10 +80,13 @@ def published(records: Path, experiment: str | None = None) -> str:
 
 def questions(experiment: str | None = None) -> list[dict[str, Any]]:
     """Those of `published.toml` that the records of an experiment answer, or all."""
-    found: list[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("published.toml").read_text("utf-8"))[
-        "question"
+    found = tomllib.loads(Path(__file__).with_name("published.toml").read_text("utf-8"))["question"]
+    columns = ("text", "condition", "reported", "agrees")
+    return [
+        each | {"rows": [dict(zip(columns, row, strict=False)) for row in each["rows"]]}  # some agree with no range
+        for each in found
+        if experiment in (None, each["record"].rpartition("-")[0])
     ]
-    return [each for each in found if experiment in (None, each["record"].rpartition("-")[0])]
 
 
 def _row(record: Record, where: str, row: dict[str, Any]) -> str:

@@ -1,6 +1,9 @@
 """Shared by the tests: types that are checked as they run, quick compilation, hypothesis without deadlines, fig10."""
 
+import collections
+import functools
 import os
+import zlib
 
 # Compiling outlasts computing here. Before JAX is imported, and for the processes that tests start; `make reproduce`
 # runs the optimised programs.
@@ -10,6 +13,7 @@ import hypothesis
 import jax
 import jaxtyping
 import pytest
+from filelock import FileLock
 
 # Signatures are checked at every call, shapes included. This comes before the library is imported; as for mypy, an int
 # is a float.
@@ -17,13 +21,32 @@ jaxtyping.install_import_hook("sublim_theory", "beartype.beartype(conf=beartype.
 # A user may forbid ranks to be promoted without a word; the library and the experiments are held to it.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+import small  # noqa: E402
+
 from experiments import fig10  # noqa: E402
 from experiments.experiment import Context, run  # noqa: E402
+from experiments.registry import find  # noqa: E402
+from sublim_theory.record import load  # noqa: E402
 
 hypothesis.settings.register_profile("shared-machine", deadline=None)
 hypothesis.settings.load_profile("shared-machine")
 
-TINY = fig10.PRESETS["smoke"].but(seeds=3, hidden=(16,), noise_images=300, teacher_epochs=2, student_epochs=2)
+TINY = fig10.PRESETS["smoke"].but(seeds=3, **small.TINY)
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """What asks for a record trains."""
+    for item in items:
+        if "recorded" in getattr(item, "fixturenames", ()):
+            item.add_marker("training")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What is skipped, in a line a reason however many tests it stops."""
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())]
+    for reason, count in collections.Counter(skipped).items():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}", yellow=True)
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +56,26 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
-def tiny_record(tiny):
+def recorded(tmp_path_factory):
+    """`recorded(name, settings)`: the saved record of an experiment, run once for all tests, in all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    @functools.cache
+    def record(name, settings):
+        place = folder / f"{name}-{zlib.crc32(repr(settings).encode())}"
+        with FileLock(f"{place}.lock"):
+            if not (place / "summary.json").exists():
+                run(find(name), settings, Context("smoke")).save(place)
+            return load(place)
+
+    return record
+
+
+@pytest.fixture(scope="session")
+def tiny_record(tiny, recorded):
     """Their record, computed once, without interruption."""
-    return run(fig10.EXPERIMENT, tiny, Context("smoke"))
+    return recorded("fig10", tiny)
 
 
 @pytest.fixture
