@@ -1,29 +1,29 @@
-"""The commands `reproduce`, `sweep` and `list`: run an experiment, save its record, draw it, say whether it held."""
+"""The commands `reproduce`, `sweep` and `list`: run an experiment, save its record, draw it, say whether it held.
 
-import argparse
-import contextlib
+Whatever can be refused without the settings of an experiment is refused before anything heavy is imported.
+"""
+
 import dataclasses
 import shlex
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
+import tyro
 
-import figures
-from experiments import EXPERIMENTS, experiment, tables
-from experiments import sweep as sweeps
-from experiments.expectations import judge
-from experiments.experiment import Context, Experiment, Settings
-from experiments.machine import Machine
-from experiments.registry import SUMMARIES, find
-from sublim_theory import processes
-from sublim_theory.cli import MISSED, UsageError, parse
+from experiments import EXPERIMENTS, PRESETS, SUMMARIES
+from experiments.machine import Machine, refuse_gone
+from experiments.registry import find
+from sublim_theory.cli import MISSED, UsageError, command, parse, parse_some
+from sublim_theory.console import console
 from sublim_theory.protocols import lookup
-from sublim_theory.record import Record, run_folder
+
+if TYPE_CHECKING:
+    from experiments.experiment import Experiment, Settings
+    from experiments.workers import Workers
+    from sublim_theory.record import Record
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class Run:
     machine: Machine = field(default_factory=Machine)
 
 
+@dataclass(frozen=True)
+class Vary:
+    """What a sweep varies."""
+
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A setting and its values, SETTING=VALUE,VALUE,...; a tuple is written 64x64. Twice for all pairs."""
+
+
+@command("Run an experiment and compare it with what is expected: sublim reproduce NAME [options].")
 def reproduce(argv: list[str]) -> int:
     """Run an experiment and compare it with what is expected: sublim reproduce NAME [options].
 
@@ -57,28 +66,36 @@ def reproduce(argv: list[str]) -> int:
         print(f"usage: sublim reproduce NAME [options]\n\nNAME is all, or one of: {names}")
         print("Options of an experiment: sublim reproduce NAME --help")
         return 0
-    name = argv[0]
+    name, *words = argv
     if name.startswith("-"):
         raise UsageError(f"the experiment comes first: sublim reproduce NAME [options]; NAME is one of: {names}")
-    if name == "all":
-        parsed = {each: _parse(find(each), argv[1:]) for each in SUMMARIES}  # refuse before anything runs
-        machine = next(iter(parsed.values()))[0].machine
-        return machine.run(lambda: max(_reproduce(find(each), *options) for each, options in parsed.items()))
-    chosen = find(name)
-    run, settings = _parse(chosen, argv[1:])
-    return run.machine.run(lambda: _reproduce(chosen, run, settings))
+    chosen = list(SUMMARIES) if name == "all" else [name]
+    for each in chosen:
+        _refuse(each, words)
+    parsed = [(find(each), *_parse(each, words)) for each in chosen]  # refuse before anything runs
+    return parsed[0][1].machine.run(lambda workers: max(_reproduce(*each, workers=workers) for each in parsed))
 
 
-def _reproduce(chosen: Experiment, run: Run, settings: Settings[Any, Any], vary: Collection[str] = ()) -> int:
-    """Run, judge, save, draw and report; the exit status. Process 0 keeps the record, the others wait for it."""
+def _reproduce(
+    chosen: "Experiment",
+    run: Run,
+    settings: "Settings[Any, Any]",
+    vary: Collection[str] = (),
+    workers: "Workers | None" = None,
+) -> int:
+    """Run, judge, save, draw and report; the exit status."""
+    import figures
+    from experiments import experiment
+    from experiments.expectations import judge
+    from sublim_theory.record import run_folder
+
     changed = [*vary] or _changed(settings, chosen.presets[run.preset])
     path = run.out / "-".join([chosen.name, run.preset, *vary])
-    context = Context(run.preset, run.data_dir, path / "chunks", run.machine.devices, run.machine.chunk_size)
-    with run_folder(path) if processes.index() == 0 else contextlib.nullcontext():
+    machine = run.machine
+    chunks = path / "chunks"
+    context = experiment.Context(run.preset, run.data_dir, chunks, machine.devices, machine.chunk_size, workers)
+    with run_folder(path):
         record = experiment.run(chosen, settings, context)
-        if processes.index() > 0:
-            processes.meet()
-            return 0
         verdicts = [] if changed else judge(chosen.name, run.preset, record.conditions)
         record = dataclasses.replace(record, expectations=[dataclasses.asdict(verdict) for verdict in verdicts])
         record.save(path)
@@ -87,12 +104,12 @@ def _reproduce(chosen: Experiment, run: Run, settings: Settings[Any, Any], vary:
         except figures.ClaimError as error:
             pictures, refusal = [], error
         _report(record, changed, [path / "summary.json", *pictures])
-    processes.meet()
     if refusal is not None:
         print(f"sublim: {refusal}", file=sys.stderr)
     return 0 if refusal is None and all(verdict.holds for verdict in verdicts) else MISSED
 
 
+@command("Run an experiment over values of a setting: sublim sweep NAME --vary SETTING=VALUE,... [options].")
 def sweep(argv: list[str]) -> int:
     """Run an experiment over values of a setting: sublim sweep NAME --vary SETTING=VALUE,VALUE,... [options].
 
@@ -113,14 +130,16 @@ def sweep(argv: list[str]) -> int:
         return 0
     name, *words = argv
     lookup("experiment", name, EXPERIMENTS)
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--vary", action="append", default=[])
-    try:
-        given, others = parser.parse_known_args(words)
-    except argparse.ArgumentError as error:
-        raise UsageError(f"{error}; usage: {usage}") from error
+    given, others = parse_some(Vary, words, prog="sublim sweep")
+    if not 1 <= len(given.vary) <= 2:
+        raise UsageError(f"a sweep varies one setting or two, not {len(given.vary)}; usage: {usage}")
+    _refuse(name, others)
+
+    from experiments import experiment
+    from experiments import sweep as sweeps
+
     inner = find(name)
-    run, settings = _parse(inner, others)
+    run, settings = _parse(name, others)
     vary = sweeps.parse_vary(settings, given.vary)
     summary = f"{inner.summary}: over {' and '.join(vary)}"
     chosen = sweeps.over(inner, lambda _: vary, name=f"sweep_{name}", summary=summary)
@@ -130,20 +149,25 @@ def sweep(argv: list[str]) -> int:
         raise
     except ValueError as error:
         raise UsageError(f"--vary: {error}") from error
-    return run.machine.run(lambda: _reproduce(chosen, run, settings, vary))
+    return run.machine.run(lambda workers: _reproduce(chosen, run, settings, vary, workers))
 
 
+@command("List the experiments with their presets.")
 def list_experiments(argv: list[str]) -> int:
     """List the experiments with their presets.
 
     Args:
         argv: words of the command line after `list`; there are none.
     """
+    from rich.table import Table
+
     parse(_Nothing, argv, prog="sublim list")
-    table = Table("experiment", "what it shows", "presets")
+    table = Table()
+    for heading in ("experiment", "what it shows", "presets"):
+        table.add_column(heading, overflow="fold")
     for name, summary in SUMMARIES.items():
-        table.add_row(name, summary, ", ".join(find(name).presets))
-    Console().print(table)
+        table.add_row(name, summary, ", ".join(PRESETS[name]))
+    console().print(table)
     return 0
 
 
@@ -152,62 +176,81 @@ class _Nothing:
     """List the experiments with their presets."""
 
 
-def _parse(chosen: Experiment, argv: list[str]) -> tuple[Run, Settings[Any, Any]]:
+def _refuse(name: str, words: list[str]) -> None:
+    """Raise `UsageError` for what is wrong whatever the settings are: experiment, preset, options of the machine."""
+    lookup("experiment", name, SUMMARIES)
+    refuse_gone(words)
+    run, _ = parse_some(Run, words, prog=f"sublim reproduce {name}")
+    lookup("preset", run.preset, dict.fromkeys(PRESETS[name]))
+    run.machine.check()
+
+
+def _parse(name: str, words: list[str]) -> "tuple[Run, Settings[Any, Any]]":
     """The run and the experiment's settings, which start from the preset and take every option given."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--preset", default=Run.preset)
-    try:
-        preset = first.parse_known_args(argv)[0].preset
-    except argparse.ArgumentError as error:
-        raise UsageError(str(error)) from error
-    start = lookup("preset", preset, chosen.presets)
-    kind: Any = Settings[type(start.protocol), type(start.rates)]  # type: ignore[misc]
+    from experiments.experiment import Repetitions, Settings
+
+    prog = f"sublim reproduce {name}"
+    run, _ = parse_some(Run, words, prog=prog)
+    chosen = find(name)
+    start = chosen.presets[run.preset]
+    kinds: tuple[Any, Any] = type(start.protocol), type(start.rates)
 
     @dataclass(frozen=True)
     class Options:
         run: Run
-        settings: kind
+        repetitions: Repetitions
+        protocol: kinds[0]  # type: ignore[valid-type]
+        rates: kinds[1]  # type: ignore[valid-type]
 
-    options = parse(
-        Options,
-        argv,
-        prog=f"sublim reproduce {chosen.name}",
-        description=f"{chosen.summary}. Defaults shown are those of the preset {preset!r}.",
-        default=Options(Run(preset=preset), start),
-    )
-    return options.run, options.settings
+    own = {each.name: getattr(start, each.name) for each in dataclasses.fields(Repetitions)}
+    default = Options(Run(preset=run.preset), Repetitions(**own), start.protocol, start.rates)
+    description = f"{chosen.summary}. Defaults shown are those of the preset {run.preset!r}."
+    options = parse(Options, words, prog=prog, description=description, default=default)
+    try:
+        settings = Settings(options.protocol, options.rates, **dataclasses.asdict(options.repetitions))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return options.run, settings
 
 
-def _changed(settings: Settings[Any, Any], preset: Settings[Any, Any]) -> list[str]:
+def _changed(settings: "Settings[Any, Any]", preset: "Settings[Any, Any]") -> list[str]:
     """Settings that differ from the preset and change what to expect; the number of seeds does not."""
     usual = preset.of_a_seed()
     return [name for name, value in settings.of_a_seed().items() if value != usual[name]]
 
 
-def _report(record: Record, changed: list[str], files: list[Path]) -> None:
+def _report(record: "Record", changed: list[str], files: list[Path]) -> None:
     """Print the table expected / produced / verdict, and where the files are."""
-    console = Console()
+    from rich.table import Table
+    from rich.text import Text
+
+    from experiments import tables
+
+    say = console().print
     seeds = len(record.provenance["seeds"])
     title = f"{record.experiment}, preset {record.preset}, {seeds} seed{'s' * (seeds > 1)}"
     table = Table(title=title)
-    table.add_column("condition", overflow="fold")
     judged = bool(record.expectations)
-    for heading in ("expected", "band for this run", "produced", "verdict") if judged else ("produced",):
-        table.add_column(heading)
-    verdicts = {None: "", True: "[green]holds[/]", False: "[bold red]missed[/]"}
+    for heading in (
+        "condition",
+        *(("expected", "band for this run", "produced", "verdict") if judged else ("produced",)),
+    ):
+        table.add_column(heading, overflow="fold")
+    verdicts = {None: "", True: Text("holds", "green"), False: Text("missed", "bold red")}
     for row in tables.rows(record):
         words = (row.expected, row.band, row.produced, verdicts[row.holds]) if judged else (row.produced,)
         table.add_row(row.condition, *words)
-    console.print(table)
+    say(table)
     if changed:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        console.print(f"No verdict: {options} differ from the preset, and expected values belong to the preset.")
+        say(f"No verdict: {options} differ from the preset, and expected values belong to the preset.")
     for source in dict.fromkeys(row["source"] for row in record.expectations):
-        console.print(f"Expected: {source}.", soft_wrap=True)
+        say(f"Expected: {source}.", soft_wrap=True)
     timing = record.provenance
-    console.print(
+    summed = " (all workers together)" if "workers" in timing else ""
+    say(
         f"{record.wall_seconds:.1f} s in all: {timing['compile_seconds']:.1f} s to compile, "
-        f"{timing['run_seconds']:.1f} s to run; {timing['resumed_seeds']} seeds taken from an earlier run."
+        f"{timing['run_seconds']:.1f} s to run{summed}; {timing['resumed_seeds']} seeds taken from an earlier run."
     )
     for path in files:
-        console.print(f"wrote {shlex.quote(str(path))}", soft_wrap=True, highlight=False)
+        say(f"wrote {shlex.quote(str(path))}", soft_wrap=True)

@@ -1,24 +1,25 @@
 """Every experiment by name: those of the modules of this folder, and the sweeps."""
 
 import importlib
+from typing import TYPE_CHECKING
 
-from experiments import EXPERIMENTS
-from experiments.experiment import Experiment
-from experiments.sweeps import SWEEPS
+from experiments import EXPERIMENTS, SUMMARIES
 from sublim_theory.protocols import lookup
 
-SUMMARIES = EXPERIMENTS | {name: each.summary for name, each in SWEEPS.items()}
-"""Name -> the one line that `sublim list` shows."""
+if TYPE_CHECKING:
+    from experiments.experiment import Experiment
 
 
-def find(name: str) -> Experiment:
+def find(name: str) -> "Experiment":
     """An experiment or a sweep.
 
     Raises:
         UnknownNameError: if there is none of that name.
     """
     lookup("experiment", name, SUMMARIES)
-    if name in SWEEPS:
+    if name not in EXPERIMENTS:
+        from experiments.sweeps import SWEEPS
+
         return SWEEPS[name]
     experiment: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
     return experiment

@@ -6,15 +6,14 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from experiments import tables
-from experiments.expectations import Verdict
-from reports.text import clip
-from sublim_theory.cli import MISSED, UsageError, parse
-from sublim_theory.record import Record, RecordError, load, write_file
+from sublim_theory.cli import MISSED, UsageError, command, parse
+
+if TYPE_CHECKING:
+    from sublim_theory.record import Record
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Report:
     """The page to write."""
 
 
+@command("Turn records into one HTML page that opens anywhere: sublim report FOLDER [FOLDER ...] [options].")
 def report(argv: list[str]) -> int:
     """Turn records into one HTML page that opens anywhere: sublim report FOLDER [FOLDER ...] [options].
 
@@ -38,8 +38,13 @@ def report(argv: list[str]) -> int:
     options = parse(Report, argv, prog="sublim report")
     if not options.folders:
         raise UsageError("name at least one folder of records: sublim report FOLDER [FOLDER ...]")
-    records, damaged = read(options.folders)
-    others, unreadable = read([options.against]) if options.against else ({}, {})
+    places = _places(options.folders)
+    others_places = _places([options.against]) if options.against else []
+
+    from sublim_theory.record import RecordError, write_file
+
+    records, damaged = read(places)
+    others, unreadable = read(others_places)
     for reason in (damaged := damaged | unreadable).values():
         print(f"sublim: {reason}", file=sys.stderr)
     if not records:
@@ -56,23 +61,38 @@ def report(argv: list[str]) -> int:
     return MISSED if damaged else 0
 
 
-def read(folders: Iterable[Path]) -> tuple[dict[Path, Record], dict[Path, str]]:
-    """The records in folders, and what is wrong with the damaged ones. Raises `UsageError` for a folder without any."""
-    records, damaged = {}, {}
-    for given in folders:
-        inside = [each for each in (given, *sorted(given.glob("*"))) if os.path.lexists(each / "summary.json")]
+def _places(given: Iterable[Path]) -> list[Path]:
+    """The folders of records in some, which may be records themselves. Raises `UsageError` for one without any."""
+    places = []
+    for folder in given:
+        inside = [each for each in (folder, *sorted(folder.glob("*"))) if os.path.lexists(each / "summary.json")]
         if not inside:
-            raise UsageError(f"no record in {given}: a record is a folder with a summary.json, such as out/fig10-smoke")
-        for folder in inside[:1] if given in inside else inside:
-            try:
-                records[folder] = _checked(load(folder))
-            except (RecordError, TypeError, ValueError, LookupError, ArithmeticError) as error:
-                damaged[folder] = clip(f"{folder} is damaged: {' '.join(str(error).split())}", 600)
+            raise UsageError(
+                f"no record in {folder}: a record is a folder with a summary.json, such as out/fig10-smoke"
+            )
+        places += inside[:1] if folder in inside else inside
+    return places
+
+
+def read(places: Iterable[Path]) -> "tuple[dict[Path, Record], dict[Path, str]]":
+    """The records in these places, and what is wrong with the damaged ones."""
+    from reports.text import clip
+    from sublim_theory.record import RecordError, load
+
+    records, damaged = {}, {}
+    for folder in places:
+        try:
+            records[folder] = _checked(load(folder))
+        except (RecordError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+            damaged[folder] = clip(f"{folder} is damaged: {' '.join(str(error).split())}", 600)
     return records, damaged
 
 
-def _checked(record: Record) -> Record:
+def _checked(record: "Record") -> "Record":
     """The record, if its expectations can be shown."""
+    from experiments import tables
+    from experiments.expectations import Verdict
+
     for row in record.expectations:
         if record.conditions[Verdict(**row).condition] and not isinstance(row["holds"], bool):
             raise TypeError(f"{row['holds']!r} is no verdict")

@@ -3,9 +3,9 @@
 import json
 import shlex
 
-from experiments import EXPERIMENTS
+from experiments import EXPERIMENTS, SUMMARIES
 from experiments.experiment import Experiment
-from experiments.registry import SUMMARIES, find
+from experiments.registry import find
 from sublim_theory.record import Record, label
 
 
