@@ -1,8 +1,8 @@
 """Losses, one value per example: the caller writes the mean where the reader can see it.
 
-The trait loss `cross_entropy` compares class logits with labels. Imitation losses compare the student's
-logits with the teacher's, `loss(student_logits, teacher_logits) -> [batch]`; each has its minimum over
-the student's logits where they give the teacher's outputs, as Theorem 1 asks (arXiv 2507.14805, section 6.1).
+The trait loss `cross_entropy` compares class logits [batch, classes] with labels [batch]. Imitation losses compare the
+student's logits [batch, logits] with the teacher's, `loss(student_logits, teacher_logits) -> [batch]`; each has its
+minimum over the student's logits where they give the teacher's, as Theorem 1 asks (arXiv 2507.14805, section 6.1).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +15,13 @@ import optax
 from jaxtyping import Float, Integer
 
 from sublim_theory._types import AnyArray, Array, PerExampleLoss, Scalar
-from sublim_theory.protocols import lookup, plain, require_positive
+from sublim_theory.protocols import lookup, plain, positive_unless_traced, require_positive
 
 
 def cross_entropy(
     logits: Float[AnyArray, "*batch classes"], labels: Integer[AnyArray, "*batch"]
 ) -> Float[Array, "*batch"]:
     """Softmax cross-entropy with integer labels, the teacher's trait loss.
-
-    Args:
-        logits: class logits [batch, classes], floating.
-        labels: class indices [batch], integer.
 
     Returns:
         `logsumexp(z) - z[label]` for each example, [batch], in the dtype of `logits`.
@@ -47,16 +43,11 @@ def kl_divergence(
     The softmax runs over the logits that are handed in: restrict them first (`on_logits`), never after.
     No factor `T**2` is applied.
 
-    Args:
-        student_logits: [batch, logits].
-        teacher_logits: [batch, logits].
-        temperature: T > 0.
-
     Returns:
-        Nats for each example, [batch].
+        Nats for each example, [batch], in the dtype of the logits.
 
     Raises:
-        ValueError: for logits of different shapes, or a temperature that is not positive and finite.
+        ValueError: for logits of different shapes, or a temperature T that is not positive and finite.
     """
     student, teacher = _softened(student_logits, teacher_logits, temperature)
     return optax.losses.kl_divergence_with_log_targets(jax.nn.log_softmax(student), jax.nn.log_softmax(teacher))
@@ -69,7 +60,7 @@ def soft_cross_entropy(
 ) -> Float[Array, "*batch"]:
     """`-sum softmax(teacher / T) log softmax(student / T)`: the KL divergence plus the teacher's entropy.
 
-    Same gradient in the student's logits as `kl_divergence`. Shapes and errors as there.
+    Same gradient in the student's logits as `kl_divergence`. Errors as there.
     """
     student, teacher = _softened(student_logits, teacher_logits, temperature)
     return optax.losses.softmax_cross_entropy(student, jax.nn.softmax(teacher))
@@ -81,8 +72,6 @@ def squared_error(
     weights: Sequence[Scalar] | Float[AnyArray, "_"] | None = None,
 ) -> Float[Array, "*batch"]:
     """`sum_i w_i (student_i - teacher_i)**2`, with `weights` [logits] of ones unless given.
-
-    Shapes as in `kl_divergence`.
 
     Raises:
         ValueError: for logits of different shapes, or weights that are not one for each logit.
@@ -103,8 +92,6 @@ def huber(
     delta: Scalar = 1.0,
 ) -> Float[Array, "*batch"]:
     """Huber loss summed over the logits: `r**2 / 2` where `|r| <= delta`, linear with slope delta beyond.
-
-    Shapes as in `kl_divergence`.
 
     Raises:
         ValueError: for logits of different shapes, or a delta that is not positive and finite.
@@ -127,8 +114,7 @@ def imitation(name: str, *, temperature: Scalar | None = None) -> PerExampleLoss
 
     Args:
         name: one of the above.
-        temperature: softmax temperature for `kl` and `cross_entropy`, 1 unless given, may be traced; the others have
-            none.
+        temperature: of `kl` and `cross_entropy`, 1 unless given; may be traced.
 
     Raises:
         ValueError: for an unknown name, a temperature that is not positive and finite, or a temperature for
@@ -139,9 +125,7 @@ def imitation(name: str, *, temperature: Scalar | None = None) -> PerExampleLoss
         return loss
     if loss not in (kl_divergence, soft_cross_entropy):
         raise ValueError(f"{name!r} has no temperature; leave it out, or use 'kl' or 'cross_entropy'")
-    if plain(temperature):
-        temperature = require_positive("temperature", temperature)
-    return partial(loss, temperature=temperature)
+    return partial(loss, temperature=positive_unless_traced("temperature", temperature))
 
 
 def on_logits(loss: PerExampleLoss, logits: slice) -> PerExampleLoss:
@@ -186,7 +170,6 @@ def _alike(student_logits: AnyArray, teacher_logits: AnyArray) -> tuple[Array, A
 
 
 def _softened(student_logits: AnyArray, teacher_logits: AnyArray, temperature: Scalar) -> tuple[Array, Array]:
-    """Both logits, divided by the temperature."""
     student, teacher = _alike(student_logits, teacher_logits)
     by_student, by_teacher = (_positive("temperature", temperature, logits) for logits in (student, teacher))
     return student / by_student, teacher / by_teacher

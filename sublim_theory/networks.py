@@ -6,8 +6,7 @@
 
 The modules are written in Flax NNX and split here, once, so that everything above is plain `jax.grad`,
 `jax.vmap` and optax on a nested dict of layers by name, `{"hidden_0": {"kernel", "bias"}, ..., "class_head",
-"auxiliary_head"}`. What the layers are, `Network.layers` says. A further network is one module and one line of
-`NETWORKS`; see `builder`.
+"auxiliary_head"}`. A further network is one module and one line of `NETWORKS`; see `builder`.
 """
 
 import math
@@ -23,7 +22,7 @@ from flax import nnx
 from jaxtyping import Float, Shaped
 
 from sublim_theory._types import AnyArray, Apply, Array, Params, PRNGKey, Scalar, Whole
-from sublim_theory.protocols import lookup, plain, require_count, require_positive
+from sublim_theory.protocols import lookup, plain, positive_unless_traced, require_count
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -39,7 +38,6 @@ INITIALISATIONS: dict[str, tuple[float, Literal["normal", "uniform"], bool]] = {
     "he": (2.0, "normal", False),
     "torch": (1.0 / 3.0, "uniform", True),
 }
-
 
 LARGEST = 1e15
 """Bound on sizes and scales, below which the variance of a weight is a float32."""
@@ -158,17 +156,13 @@ def cnn(
     classes: Whole = 10,
     auxiliary: Whole = 3,
     activation: str = "relu",
-    *,
-    bias: bool = True,
-    init: str = "paper",
-    init_scale: Scalar = 1.0,
-    dtype: str = "float32",
+    **settings: Any,
 ) -> Network:
     """A small convolutional network with the same heads: 3 x 3 kernels of stride 2, then dense layers.
 
     It takes the same flat inputs as `mlp`, `image_shape[0] * image_shape[1]` features; layers are named
     `convolution_0`, ..., `hidden_0`, ..., `class_head`, `auxiliary_head`. A kernel's fan_in is 9 times its
-    input channels. The other arguments and the errors are those of `mlp`.
+    input channels. The other arguments, `settings` included, and the errors are those of `mlp`.
     """
     return NETWORKS["cnn"](
         image_shape,
@@ -177,10 +171,7 @@ def cnn(
         classes=classes,
         auxiliary=auxiliary,
         activation=activation,
-        bias=bias,
-        init=init,
-        init_scale=init_scale,
-        dtype=dtype,
+        **settings,
     )
 
 
@@ -211,34 +202,25 @@ class MLP(nnx.Module):
             yield x
 
 
-class CNN(nnx.Module):
+class CNN(MLP):
     """3 x 3 convolutions of stride 2, then dense hidden layers."""
 
     def __init__(
         self,
         image_shape: tuple[int, int],
-        hidden: tuple[int, ...],
-        classes: int,
-        auxiliary: int,
-        activation: Callable[[Array], Array],
-        layer: "Layer",
         *,
+        layer: "Layer",
         channels: Sequence[Whole] = (16, 32),
         rngs: nnx.Rngs,
+        **settings: Any,
     ):
         maps = (1, *_sizes("channels", channels))
-        height, width = image_shape
-        for _ in maps[1:]:
-            height, width = -(-height // 2), -(-width // 2)
-        widths = (height * width * maps[-1], *hidden)
         self.image_shape = image_shape
-        self.activation = activation
         self.convolution = nnx.List(
             [layer(nnx.Conv, a, b, kernel_size=(3, 3), strides=2, rngs=rngs) for a, b in pairwise(maps)]
         )
-        self.hidden = nnx.List([layer(nnx.Linear, a, b, rngs=rngs) for a, b in pairwise(widths)])
-        self.class_head = layer(nnx.Linear, widths[-1], classes, rngs=rngs)
-        self.auxiliary_head = layer(nnx.Linear, widths[-1], auxiliary, rngs=rngs)
+        height, width = (-(-side // 2 ** (len(maps) - 1)) for side in image_shape)
+        super().__init__((height, width * maps[-1]), layer=layer, rngs=rngs, **settings)
 
     def activations(self, x: Array) -> Iterator[Array]:
         """Those of every convolution and hidden layer."""
@@ -246,22 +228,12 @@ class CNN(nnx.Module):
         for layer in self.convolution:
             x = self.activation(layer(x))
             yield x
-        x = x.reshape(len(x), -1)
-        for layer in self.hidden:
-            x = self.activation(layer(x))
-            yield x
+        yield from super().activations(x.reshape(len(x), -1))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What makes the layers of a network: `layer(nnx.Linear, inputs, outputs, rngs=rngs)`.
-
-    Attributes:
-        init: the initialisation, by name.
-        init_scale: factor on every initial value; may be traced.
-        bias: whether layers have biases.
-        dtype: of parameters and arithmetic.
-    """
+    """What makes the layers of a network: `layer(nnx.Linear, inputs, outputs, rngs=rngs)`; attributes as of `mlp`."""
 
     init: str
     init_scale: Scalar
@@ -275,21 +247,14 @@ class Layer:
         return jax.nn.initializers.variance_scaling(gain * self.init_scale**2, "fan_in", distribution)
 
     def bias_init(self, fan_in: int) -> Callable[..., Array]:
-        """The initialiser of the biases of a layer with so many inputs to a unit."""
+        """The initialiser of the biases of a layer whose units have so many inputs."""
         if not INITIALISATIONS[self.init][2]:
             return jax.nn.initializers.zeros
         bound = self.init_scale / math.sqrt(fan_in)
         return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
     def __call__(self, kind: Any, inputs: int, outputs: int, **options: Any) -> Any:
-        """A layer of a Flax type that takes inputs and outputs first: `nnx.Linear`, `nnx.Conv` and the like.
-
-        Args:
-            kind: the type.
-            inputs: features or channels.
-            outputs: features or channels.
-            **options: of the type: `rngs`, and `kernel_size` and the rest for a convolution.
-        """
+        """A layer of a Flax type that takes inputs and outputs first, `nnx.Linear` or `nnx.Conv`, with its options."""
         return kind(
             inputs,
             outputs,
@@ -441,12 +406,10 @@ def _sizes(argument: str, values: Sequence[Whole]) -> tuple[int, ...]:
 
 
 def _scale(init_scale: Scalar) -> Scalar:
-    if not plain(init_scale):
-        return init_scale
-    return _below_largest("init_scale", require_positive("init_scale", init_scale))
+    return _below_largest("init_scale", positive_unless_traced("init_scale", init_scale))
 
 
-def _below_largest(argument: str, value: float) -> float:
-    if not value < LARGEST:
+def _below_largest(argument: str, value: Any) -> Any:
+    if plain(value) and not value < LARGEST:
         raise ValueError(f"{argument} must be below {LARGEST:g}, got {value}")
     return value

@@ -34,7 +34,7 @@ from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike, NDArray
 
 from sublim_theory._types import Array, PRNGKey, Scalar
-from sublim_theory.protocols import lookup, plain, require_count, require_positive
+from sublim_theory.protocols import lookup, positive_unless_traced, require_count
 
 Sampler: TypeAlias = Callable[[PRNGKey, int, int], Array]
 """`sample(key, count, features) -> [count, features] float32`."""
@@ -105,13 +105,9 @@ def perlin(key: PRNGKey, features: int, scale: Scalar = 1.0) -> Float32[Array, "
 def subspace(
     key: PRNGKey, features: int, scale: Scalar, basis: Float[Array, "features dimension"]
 ) -> Float32[Array, "features"]:
-    """One image of N(0, scale**2 features/dimension P), P the projection onto a subspace, [features] float32.
+    """One image of N(0, scale**2 features/dimension P), [features] float32.
 
-    Args:
-        key: of the image.
-        features: pixels of the image.
-        scale: standard deviation of a pixel, as the root of the mean over the pixels.
-        basis: orthonormal columns [features, dimension], the same for all images of a set.
+    P is the projection onto the columns of `basis`, which are orthonormal and the same for all images of a set.
     """
     coordinates = jax.random.normal(key, basis.shape[1:], jnp.float32)
     size = scale * math.sqrt(features / basis.shape[1])
@@ -127,14 +123,7 @@ def resampled(
 
 
 def spectrum(key: PRNGKey, features: int, scale: Scalar, moments: Moments) -> Float32[Array, "features"]:
-    """One Gaussian image, [features] float32.
-
-    Args:
-        key: of the image.
-        features: pixels of the image.
-        scale: factor on every pixel.
-        moments: the mean [features] and a root R [features, features] of the covariance R R^T.
-    """
+    """One Gaussian image of these moments, times scale, [features] float32."""
     mean, root = moments
     white = jax.random.normal(key, (features,), jnp.float32)
     return _times(scale, mean + jnp.dot(root, white, precision=Precision.HIGHEST))
@@ -171,8 +160,7 @@ def check(name: str, scale: Scalar = 1.0) -> None:
         ValueError: for an unknown name or a scale that is not positive and finite.
     """
     lookup("noise", name, DISTRIBUTIONS)
-    if plain(scale):
-        require_positive("noise_scale", scale)
+    positive_unless_traced("noise_scale", scale)
 
 
 def sampler(name: str, scale: Scalar = 1.0, images: ArrayLike | None = None) -> Sampler:
@@ -261,7 +249,7 @@ def _side(name: str, features: int) -> int:
 
 
 def _blur(side: int) -> NDArray[np.float32]:
-    """The kernel at every pixel of a line, each a row [side, side + margins] of unit norm; cut at five widths."""
+    """The kernel at every pixel of a line, rows [side, side + margins] of unit norm, cut at five widths."""
     width = BLUR * side
     margin = math.ceil(5 * width)
     distances = np.arange(side)[:, None] + margin - np.arange(side + 2 * margin)

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from sublim_theory._types import Params, Scalar
-from sublim_theory.protocols import lookup, plain, require_number, require_positive
+from sublim_theory.protocols import lookup, plain, positive_unless_traced, require_number
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": lambda learning_rate, **_: optax.adam(learning_rate),
@@ -20,11 +20,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def optimizer(
-    name: str,
-    learning_rate: Scalar,
-    *,
-    momentum: Scalar = 0.0,
-    weight_decay: Scalar = 0.0,
+    name: str, learning_rate: Scalar, *, momentum: Scalar = 0.0, weight_decay: Scalar = 0.0
 ) -> optax.GradientTransformation:
     """The optax optimiser of that name: `adam`, `adamw`, `adam_l2` or `sgd`.
 
@@ -44,8 +40,7 @@ def optimizer(
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
     if momentum and name != "sgd":
         raise ValueError(f"momentum is for 'sgd', not {name!r}")
-    if plain(learning_rate):
-        learning_rate = require_positive("learning_rate", learning_rate)
+    learning_rate = positive_unless_traced("learning_rate", learning_rate)
     if plain(weight_decay):
         weight_decay = require_number("weight_decay", weight_decay)
         if weight_decay < 0:
@@ -55,9 +50,7 @@ def optimizer(
     rule = make(learning_rate, momentum=momentum, weight_decay=weight_decay)
 
     def update(gradients: Params, state: Any, params: Params = None) -> tuple[Params, Any]:
-        with jax.numpy_dtype_promotion(
-            "standard"
-        ):  # optax's Adam counts in integers and needs it, even of a strict user
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam counts in integers and needs it
             return rule.update(gradients, state, params)
 
     return optax.GradientTransformation(rule.init, update)

@@ -63,14 +63,12 @@ def concrete(argument: str, value: Any) -> "np.ndarray":
     import jax.numpy as jnp
     import numpy as np
 
-    if not plain(value):
-        raise ValueError(f"{argument} is traced; the theorem is checked on numbers, so call it outside jax.jit")
     dtype = getattr(value, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise ValueError(f"{argument} is a PRNG key, which is no array of numbers; let f close over it instead")
     try:
         return np.asarray(value)
-    except jax.errors.TracerArrayConversionError as error:  # a list of traced values
+    except jax.errors.TracerArrayConversionError as error:
         raise ValueError(
             f"{argument} is traced; the theorem is checked on numbers, so call it outside jax.jit"
         ) from error
@@ -98,6 +96,11 @@ def require_positive(argument: str, value: Any) -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{argument} must be positive and finite, got {value}")
     return number
+
+
+def positive_unless_traced(argument: str, value: Any) -> Any:
+    """`require_positive` of a setting that may be traced: one that is cannot be looked at, and is returned as it is."""
+    return require_positive(argument, value) if plain(value) else value
 
 
 def require_positives(argument: str, values: Iterable[Any]) -> list[float]:

@@ -18,21 +18,23 @@ import os
 import platform
 import re
 import subprocess
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import safetensors.numpy
-import xarray as xr
 from filelock import FileLock, Timeout
 
 from sublim_theory.files import read_bounded
 from sublim_theory.protocols import SublimError
 from sublim_theory.statistics import Summary, summarize
+
+if TYPE_CHECKING:
+    import xarray
 
 SCHEMA = 2
 """Version of the record and of the numbers in a chunk: raised when either changes meaning."""
@@ -84,7 +86,7 @@ class Record:
     experiment: str
     preset: str
     config: dict[str, Any]
-    table: xr.Dataset
+    table: "xarray.Dataset"
     provenance: dict[str, Any]
     wall_seconds: float
     expectations: list[dict[str, Any]]
@@ -237,19 +239,27 @@ class ChunkStore:
 
 def provenance(*, seeds: Sequence[int], dataset_checksum: str, matmul_precision: str) -> dict[str, Any]:
     """Where numbers came from: versions, commit and whether the tree was dirty, machine, device, settings."""
-    import jax
-
-    device = jax.devices()[0]
     return {
         "seeds": [int(seed) for seed in seeds],
         "dataset_sha256": dataset_checksum,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         **_commit(),
-        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        **hardware(),
         "dtype": "float32",
         "matmul_precision": matmul_precision,
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """What computes here: devices, processor, and the cores that this process may use."""
+    import jax
+    import joblib
+
+    device = jax.devices()[0]
+    return {
+        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
+        "processor": platform.processor() or platform.machine(),
+        "cores": joblib.cpu_count(),  # of the affinity mask and of the container's quota
     }
 
 
@@ -308,22 +318,19 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         RecordError: if it cannot be written; what was there before is untouched.
     """
-    temporary = None
+    temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_TEMPORARY, delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:  # of `tempfile` it would be this user's alone; here the umask decides
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error}; choose another folder with --out") from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):  # what matters is raised above
-                temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what matters is raised above
+            temporary.unlink(missing_ok=True)
 
 
 def _named(condition: str, at: Mapping[str, Any]) -> str:
@@ -379,7 +386,7 @@ def _arrays_from_bytes(data: bytes, path: Path) -> tuple[dict[str, np.ndarray], 
         raise RecordError(f"{path} is damaged ({error!r:.300}); delete it and run the experiment again") from error
 
 
-def _table_to_bytes(table: xr.Dataset, path: Path) -> bytes:
+def _table_to_bytes(table: "xarray.Dataset", path: Path) -> bytes:
     structure = {
         "axes": {str(name): list(array.dims) for name, array in table.data_vars.items()},
         "attributes": {str(name): array.attrs for name, array in table.data_vars.items() if array.attrs},
@@ -393,12 +400,14 @@ def _table_to_bytes(table: xr.Dataset, path: Path) -> bytes:
     return _arrays_to_bytes(arrays, {"table": text}, path)
 
 
-def _table_from_bytes(data: bytes, path: Path) -> xr.Dataset:
+def _table_from_bytes(data: bytes, path: Path) -> "xarray.Dataset":
+    import xarray
+
     arrays, metadata = _arrays_from_bytes(data, path)
     try:
         structure = json.loads(metadata["table"], parse_constant=_refuse)
         attributes = {name: {str(k): str(v) for k, v in row.items()} for name, row in structure["attributes"].items()}
-        table = xr.Dataset(
+        table = xarray.Dataset(
             {name: (axes, arrays[name], attributes.get(name)) for name, axes in structure["axes"].items()},
             {name: (name, np.asarray(values)) for name, values in structure["coordinates"].items()},
         )

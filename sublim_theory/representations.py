@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, Integer
 from sublim_theory import geometry
 from sublim_theory._types import AnyArray, Array, Params, Scalar, Whole
 from sublim_theory.losses import require_labels
-from sublim_theory.protocols import plain, require_count, require_positive
+from sublim_theory.protocols import positive_unless_traced, require_count
 
 
 def linear_cka(a: Float[AnyArray, "..."], b: Float[AnyArray, "..."]) -> Float[Array, ""]:
@@ -20,12 +20,8 @@ def linear_cka(a: Float[AnyArray, "..."], b: Float[AnyArray, "..."]) -> Float[Ar
     kernels). Rotations, reflections and a common scale of either representation leave it as it is; 0 where one of them
     is the same for every input.
 
-    Args:
-        a: activations [examples, units], floating.
-        b: activations [examples, other units], floating.
-
     Raises:
-        ValueError: if they are not matrices with the same number of rows.
+        ValueError: if the activations are not matrices [examples, units] with the same number of rows.
     """
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
         raise ValueError(f"activations must be [examples, units] of the same examples, got {a.shape} and {b.shape}")
@@ -58,10 +54,10 @@ def probe_accuracy(
     the activations are centred and the intercept is free.
 
     Args:
-        train: activations [examples, units], floating.
-        train_labels: [examples], integer.
-        test: activations [test examples, units].
-        test_labels: [test examples], integer.
+        train: activations to fit.
+        train_labels: their classes.
+        test: activations to classify.
+        test_labels: their classes.
         classes: number of classes.
         ridge: strength, positive, as a share of the mean variance of a unit.
 
@@ -73,8 +69,7 @@ def probe_accuracy(
             label is not among the classes.
     """
     classes = require_count("classes", classes)
-    if plain(ridge):
-        ridge = require_positive("ridge", ridge)
+    ridge = positive_unless_traced("ridge", ridge)
     require_labels("train_labels", train_labels, classes)
     require_labels("test_labels", test_labels, classes)
     centre = jnp.mean(train, axis=0, keepdims=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Num
-from scipy import stats
+from scipy import special
 
 from sublim_theory.protocols import require_count, require_number, require_positive
 
@@ -46,20 +46,20 @@ def summarize(values: Sequence[Real] | Num[np.ndarray, "..."]) -> Summary:
         raise ValueError(f"need a non-empty list of finite values, got {values!r}")
     n = array.size
     sd = float(array.std(ddof=1)) if n > 1 else None
-    ci95 = None if sd is None else float(stats.norm.ppf(0.975)) * sd / n**0.5
+    ci95 = None if sd is None else float(special.ndtri(0.975)) * sd / n**0.5
     return Summary(float(array.mean()), sd, ci95, n, tuple(float(value) for value in array))
 
 
 def mean_band(
     mean: Real, sd: Real, n: Count, *, ours: Count, level: Real, comparisons: Count, degrees: Real = math.inf
 ) -> tuple[float, float]:
-    """Where the mean of `ours` new values lies, if they come from the population of an earlier sample.
+    """Lower and upper end of a band for the mean of `ours` new values from the population of an earlier sample.
 
     Both means vary: the half-width is `z sd sqrt(1/n + 1/ours)`, with z for `comparisons` such bands to hold
     together at `level` (Bonferroni).
 
     Args:
-        mean: mean of the earlier sample.
+        mean: of the earlier sample.
         sd: its standard deviation.
         n: its size.
         ours: size of the new sample.
@@ -67,12 +67,8 @@ def mean_band(
         comparisons: number of bands.
         degrees: degrees of freedom of `sd`, where it comes from a small sample: z is then Student's t.
 
-    Returns:
-        Lower and upper end.
-
     Raises:
-        ValueError: for a number that is not finite, a size that is no positive whole number, a negative `sd`, or a
-            level that is not between 0 and 1.
+        ValueError: for a number that is not finite or out of range.
     """
     centre, spread = require_number("mean", mean), require_number("sd", sd)
     if spread < 0:
@@ -80,7 +76,7 @@ def mean_band(
     if degrees != math.inf:
         degrees = require_positive("degrees", degrees)
     tail = (1 - _level(level)) / (2 * require_count("comparisons", comparisons))
-    z = float(stats.t.ppf(1 - tail, degrees))
+    z = float(special.stdtrit(degrees, 1 - tail))
     half_width = z * spread * (1 / require_count("n", n) + 1 / require_count("ours", ours)) ** 0.5
     return centre - half_width, centre + half_width
 
@@ -120,7 +116,7 @@ def paired(ours: Any, theirs: Any, axis: str = "seed") -> Paired:
         difference = ours.astype(np.float64) - theirs.astype(np.float64)
         difference = difference.where(abs(difference) < np.inf)
         n = difference.count(axis)
-        quantile = n.copy(data=stats.t.ppf(0.975, n.values - 1))  # NaN for fewer than two
+        quantile = n.copy(data=special.stdtrit(n.values - 1, 0.975))  # NaN for fewer than two
         return Paired(difference.mean(axis), quantile * difference.std(axis, ddof=1) / n**0.5, n)
 
 
@@ -191,9 +187,11 @@ def rank_correlation(
         seed: of the resampling, so that the same pairs give the same interval.
 
     Raises:
-        ValueError: for fewer than 3 pairs, values that are not finite, a quantity that is the same everywhere, a level
-            that is not between 0 and 1, or a number of resamples or a seed that is no such number.
+        ValueError: for fewer than 3 pairs, values that are not finite, a quantity that is the same everywhere, or a
+            setting out of range.
     """
+    from scipy import stats  # takes longer to load than all else that reads a record
+
     pairs = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape or len(pairs[0]) < 3:
         raise ValueError(f"need two lists of at least 3 values, got the shapes {pairs[0].shape} and {pairs[1].shape}")
@@ -224,6 +222,8 @@ def _level(level: Real) -> float:
 
 def _spearman(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
     """Many at once, which `scipy.stats.spearmanr` cannot; 0 where x or y is constant."""
+    from scipy import stats
+
     a, b = (stats.rankdata(values, axis=axis) - (values.shape[axis] + 1) / 2 for values in (x, y))
     scale = np.sqrt(np.sum(a * a, axis) * np.sum(b * b, axis))
     return np.divide(np.sum(a * b, axis), scale, out=np.zeros_like(scale), where=scale > 0)

@@ -38,7 +38,7 @@ class Update(NamedTuple):
     Attributes:
         step: int32 scalar, from 0.
         batch: the data at the rows of this update, a pytree of arrays [batch, ...].
-        weights: [batch], one for an example of the batch and zero for padding.
+        weights: [batch], those of `Schedule`.
     """
 
     step: Int32[AnyArray, ""]
@@ -52,7 +52,7 @@ class Update(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A trained pytree of parameters and what was kept on the way.
+    """What was trained, and kept on the way.
 
     Attributes:
         params: the trained parameters.
@@ -95,7 +95,7 @@ def schedule(key: PRNGKey, examples: Whole, *, batch_size: Whole, epochs: Whole)
     """Epochs of shuffled batches: each epoch is a new permutation, its last batch what is left over.
 
     Args:
-        key: PRNG key; each epoch's permutation is drawn from it.
+        key: of all the permutations.
         examples: number of rows.
         batch_size: rows per update; the whole set where it is smaller.
         epochs: passes over the data.
@@ -136,7 +136,7 @@ def fit(
         objective: `objective(params, batch) -> losses`, a pytree of per-example losses [batch]. With several
             leaves their means are added, so that parameters which enter different leaves train independently.
         params: initial parameters.
-        optimizer: an optax gradient transformation.
+        optimizer: the update rule.
         data: pytree of arrays [examples, ...]; `batch` holds the same arrays at the rows of one update.
         batches: the rows of every update.
         transform: `transform(params, gradients, update) -> gradients`, what the optimiser gets in place of the
@@ -207,14 +207,6 @@ def train_teacher(
 ) -> Fit:
     """Train a copy of the reference `params` on labelled images, by cross-entropy on the class logits.
 
-    Args:
-        net: the network.
-        params: the reference's parameters.
-        images: [examples, features].
-        labels: [examples], integer.
-        optimizer: an optax gradient transformation.
-        batches: rows of the images that each update sees.
-
     Raises:
         ValueError: for labels that are not one of the classes for each image. Traced ones are not looked at: check
             them with `losses.require_labels` before they go into a compiled program.
@@ -263,7 +255,7 @@ def distil(
         net: the network of the teacher, and of the students that have no other.
         teacher: the trained teacher's parameters.
         students: name -> `Student`, or its first two fields.
-        images: distillation inputs [examples, features]; no labels enter.
+        images: distillation inputs; no labels enter.
         optimizer: an optax gradient transformation.
         batches: rows of the images that each update sees.
 
@@ -279,17 +271,10 @@ def distil(
             if layer not in student.params:
                 raise ValueError(f"{name} has no layer {layer!r} to freeze; it has {', '.join(student.params)}")
 
-    # A frozen layer is a constant, not a parameter with a gradient of 0: Adam and weight decay would move that.
-    trained = {
-        name: {layer: values for layer, values in student.params.items() if layer not in student.frozen}
-        if student.frozen
-        else student.params
-        for name, student in each.items()
-    }
-
     def whole(name: str, params: Params) -> Params:
-        student = each[name]
-        return params | {layer: student.params[layer] for layer in student.frozen} if student.frozen else params
+        # A frozen layer is a constant, put in the place of a parameter that Adam and weight decay may move unseen.
+        frozen = each[name].frozen
+        return params | {layer: each[name].params[layer] for layer in frozen} if frozen else params
 
     def objective(params: Params, batch: tuple[Array, Array]) -> dict[str, Array]:
         x, teacher_logits = batch
@@ -299,7 +284,8 @@ def distil(
         }
 
     separate = optax.partition(dict.fromkeys(each, optimizer), {name: name for name in each})
-    result = fit(objective, trained, separate, (images, net.apply(teacher, images)), batches)
+    starts = {name: student.params for name, student in each.items()}
+    result = fit(objective, starts, separate, (images, net.apply(teacher, images)), batches)
     return result._replace(params={name: whole(name, params) for name, params in result.params.items()})
 
 
@@ -314,15 +300,12 @@ def accuracy(
 def require_finite(
     step_losses: Mapping[str, Float[np.ndarray, "seeds steps"]], seeds: Sequence[int], config: object
 ) -> None:
-    """Raise for the first loss that is not finite.
+    """Raise `NonFiniteLossError`, which names run, seed, step and config, for the first loss that is not finite.
 
     Args:
         step_losses: run name -> losses [seeds, steps].
         seeds: the seeds of the rows.
         config: what to name in the message.
-
-    Raises:
-        NonFiniteLossError: naming run, seed, step and config.
     """
     for run, values in step_losses.items():
         bad = np.argwhere(~np.isfinite(values))

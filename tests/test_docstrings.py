@@ -1,6 +1,7 @@
 """Every public function of the geometry and of the theorem has an example, and every example runs."""
 
 import doctest
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -10,17 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sublim_theory import geometry, theorem
+from sublim_theory import geometry, losses, theorem
 
 MODULES = [
     "sublim_theory.geometry",
     *(f"sublim_theory.theorem.{m.name}" for m in pkgutil.iter_modules(theorem.__path__)),
 ]
-GLOBALS = {"jax": jax, "jnp": jnp, "np": np}
+
+
+@functools.cache
+def names():
+    """Names that the examples share: f is linear, the loss the squared error, so that G is the identity."""
+    f, x = lambda w, x: x @ w, np.eye(2)
+    instance = theorem.Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
+    return {"jax": jax, "jnp": jnp, "np": np, "f": f, "loss": losses.squared_error, "instance": instance}
 
 
 def examples(module):
-    found = doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=GLOBALS)
+    found = doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=names())
     return [test for test in found if test.examples]
 
 

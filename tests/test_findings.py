@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from experiments import EXPERIMENTS
-from experiments.registry import SUMMARIES, docstring
+from experiments import EXPERIMENTS, SUMMARIES
+from experiments.registry import docstring
 from experiments.tables import RECORDS
 from sublim_theory.record import load
 

@@ -1,5 +1,7 @@
 """The geometry of any `f(params, x)`: against numpy and dense Jacobians, with controls that must differ."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ from jax.flatten_util import ravel_pytree
 
 from sublim_theory import geometry, losses
 from sublim_theory.geometry import alignment, project_out, project_random
+from sublim_theory.theorem.compiling import quick_options
 
+jit = partial(jax.jit, compiler_options=quick_options())
 KEY = jax.random.key(3)
 
 
@@ -132,7 +136,7 @@ def inputs64(count=7):
 def dense(f, params, x):
     """The Jacobian at `params` [..., parameters], and the parameters as a vector with the way back."""
     start, unravel = ravel_pytree(params)
-    return np.asarray(jax.jacrev(lambda theta: f(unravel(theta), x))(start)), start, unravel
+    return np.asarray(jit(jax.jacrev(lambda theta: f(unravel(theta), x)))(start)), start, unravel
 
 
 @pytest.mark.usefixtures("float64")
@@ -145,9 +149,9 @@ def test_a_linearisation_of_pytree_valued_outputs_is_value_plus_jacobian_times_d
     linear = geometry.linearize(f, params)
     _, start, unravel = dense(sequences, params, x)
     step = np.random.default_rng(7).normal(size=start.size)
-    jacobians = jax.jacrev(lambda theta: f(unravel(theta), x))(start)
+    jacobians = jit(jax.jacrev(lambda theta: f(unravel(theta), x)))(start)
     expected = jax.tree.map(lambda z, j: z + j @ step, f(params, x), jacobians)
-    found = jax.jit(linear)(unravel(start + step), x)
+    found = jit(linear)(unravel(start + step), x)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), found, expected)
     assert equal(linear(params, x), f(params, x))
@@ -200,11 +204,11 @@ def test_a_gauss_newton_product_is_that_of_the_dense_matrix_in_batches_of_any_si
     matrix = dense_gauss_newton(params, x, curvature)
     _, start, unravel = dense(sequences, params, x)
     v = np.random.default_rng(8).normal(size=start.size)
-    find = jax.jit(lambda v: geometry.gauss_newton(sequences, loss, params, v, x, batch_size=batch_size))
-    product, shares = find(unravel(jnp.asarray(v)))
+    forms = geometry.gauss_newton, geometry.gauss_newton_product
+    find = jit(lambda v: [form(sequences, loss, params, v, x, batch_size=batch_size) for form in forms])
+    (product, shares), alone = find(unravel(jnp.asarray(v)))
     np.testing.assert_allclose(flat(product), matrix @ v, rtol=1e-11, atol=1e-13)
     assert float(jnp.sum(shares)) == pytest.approx(v @ matrix @ v, rel=1e-12)
-    alone = geometry.gauss_newton_product(sequences, loss, params, unravel(jnp.asarray(v)), x, batch_size=batch_size)
     np.testing.assert_allclose(flat(alone), flat(product), rtol=1e-13, atol=1e-15)
     # The other loss's matrix, and that of other inputs, is another one.
     (other,) = (there for each, (_, there) in CURVATURES.items() if each != name)
@@ -254,7 +258,7 @@ def test_a_function_with_a_reverse_rule_alone_gets_that_rule_in_forward_mode():
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(straight_through, (w,), (v,))
     either = geometry.with_forward_mode(straight_through)
-    value, change = jax.jit(lambda w, v: jax.jvp(either, (w,), (v,)))(w, v)
+    value, change = jit(lambda w, v: jax.jvp(either, (w,), (v,)))(w, v)
     assert value["a"].tolist() == either(w)["a"].tolist() == [1.0, -1.0]
     assert change["a"].tolist() == [1.5, 0.75]
     assert jax.grad(lambda w: jnp.sum(either(w)["a"]))(w)["a"].tolist() == [3.0, 3.0]

@@ -4,26 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 
-import figures
-from experiments import fig10, init_distance, starts
-from experiments.distillation import begin
-from experiments.experiment import run
-from sublim_theory import cli, data, losses, networks
+from experiments import init_distance, starts
+from experiments.distillation import Start
+from sublim_theory import data, losses, networks
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.theorem import Instance, sigma_star
+from sublim_theory.training import Fit
 
-SETTINGS = init_distance.PRESETS["smoke"].but(
-    seeds=1,
-    hidden=(48, 32),
-    noise_images=600,
-    teacher_epochs=2,
-    student_epochs=2,
-    distances=(0.5, 1.0),
-    parts=("all",),
-)
+SETTINGS = small.settings("init_distance").but(hidden=(48, 32))
 PROTOCOL, RATES = SETTINGS.protocol, SETTINGS.rates
-NET = PROTOCOL.make_network(RATES, PROTOCOL.select(data.load("digits")))
+SPLIT = PROTOCOL.select(data.load("digits"))
+NET = PROTOCOL.make_network(RATES, SPLIT)
 
 
 def same(a, b):
@@ -31,31 +24,11 @@ def same(a, b):
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def start(digits):
-    return jax.jit(lambda split: begin(PROTOCOL, RATES, split, jnp.int32(0)))(PROTOCOL.select(digits))
-
-
-@pytest.fixture(scope="module")
-def record():
-    return run(init_distance.EXPERIMENT, SETTINGS)
-
-
-def test_without_distance_it_is_the_student_of_figure_10_and_at_distance_one_the_cross_model_student(record):
-    known = fig10.PRESETS["smoke"].flat()
-    shared = {name: value for name, value in SETTINGS.flat().items() if name in known}
-    theirs = run(fig10.EXPERIMENT, fig10.PRESETS["smoke"].but(**shared, students=("student_aux", "cross_aux")))
-    pairs = {"student_aux": "student_aux", "interpolated/all/1": "cross_aux"}
-    for ours, name in pairs.items():
-        # Another program with more students in it: float32 rounding.
-        losses = (each.table["student_loss"].sel(student=s) for each, s in ((record, ours), (theirs, name)))
-        np.testing.assert_allclose(*losses, rtol=1e-3, atol=1e-6)
-        np.testing.assert_allclose(record.conditions[ours].values, theirs.conditions[name].values, atol=2 / 360)
-    assert record.conditions["teacher"] == theirs.conditions["teacher"]
+def start():
+    """A seed's start without its teacher, which no start depends on."""
+    reference, other = map(jax.jit(NET.init), jax.random.split(jax.random.key(0)))
+    images = jax.random.uniform(jax.random.key(1), (600, NET.features), minval=-1)
+    return Start(seed_key(0), reference, other, Fit(None, None), images, None)
 
 
 @pytest.mark.parametrize("way", init_distance.WAYS)
@@ -90,14 +63,14 @@ def test_the_distance_is_the_one_that_was_asked_for(start):
             assert moved / starts.root_mean_square(before) == pytest.approx(0.1, rel=0.3)
 
 
-def test_the_prediction_is_sigma_star_of_the_theorem_in_float64(start, digits):
+def test_the_prediction_is_sigma_star_of_the_theorem_in_float64(start):
     """Weights of one common scale, so that noise in proportion to it is isotropic; no biases, which have none."""
     smooth = SETTINGS.but(bias=False, activation="tanh")
-    net = smooth.protocol.make_network(smooth.rates, smooth.protocol.select(digits))
+    net = smooth.protocol.make_network(smooth.rates, SPLIT)
     params = jax.jit(net.init)(stream(seed_key(3), "init"))
     params = jax.tree.map(lambda w: 0.1 * w / starts.root_mean_square(w), params)
     update = jax.tree.map(lambda w: 0.01 * jnp.cos(jnp.arange(w.size, dtype=w.dtype)).reshape(w.shape), params)
-    teacher = start.teacher._replace(params=jax.tree.map(jnp.add, params, update))
+    teacher = Fit(jax.tree.map(jnp.add, params, update), None)
     here = start._replace(reference=params, teacher=teacher)
     loss = losses.on_logits(losses.kl_divergence, net.auxiliary)
     found = jax.jit(lambda here: starts.sigma_star_relative(net, here, loss, init_distance.PARTS))(here)
@@ -107,7 +80,7 @@ def test_the_prediction_is_sigma_star_of_the_theorem_in_float64(start, digits):
 
     wide = jax.tree.map(np.float64, (params, update))
     size = {"hidden": PROTOCOL.hidden, "activation": "tanh", "bias": False}
-    net64 = networks.mlp(digits.features, **size, dtype="float64")
+    net64 = networks.mlp(NET.features, **size, dtype="float64")
     instance = Instance(
         net64.apply,
         wide[0],
@@ -116,32 +89,3 @@ def test_the_prediction_is_sigma_star_of_the_theorem_in_float64(start, digits):
         logits=net64.auxiliary,
     )
     assert found["all"] == pytest.approx(sigma_star(instance, epsilon=1.0) / 0.1, rel=1e-3)
-
-
-def test_the_figure_has_a_panel_a_way_and_a_line_a_part(record, tmp_path):
-    (figure,) = figures.importlib.import_module("figures.init_distance").draw(record).values()
-    assert len(figure.axes) == len(PROTOCOL.ways)
-    for axes, way in zip(figure.axes, PROTOCOL.ways, strict=True):
-        lines = {line.get_label(): line for line in axes.lines}
-        assert lines["no distance"].get_ydata()[0] == record.conditions["student_aux"].mean
-        drawn = [container.lines[0].get_ydata().tolist() for container in axes.containers]
-        assert drawn == [
-            [record.conditions[f"{way}/{part}/{distance:g}"].mean for distance in PROTOCOL.distances]
-            for part in PROTOCOL.parts
-        ]
-    assert {path.name for path in figures.save(record, tmp_path)} == {"init_distance.png", "init_distance.svg"}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--distances 0", "distances must lie in (0, 1], got (0.0,)"),
-        ("--distances 0.1 0.1", "distances must have at least one, each once"),
-        ("--parts hiden", "unknown part 'hiden'; did you mean 'hidden'?"),
-        ("--ways interpolate", "unknown way 'interpolate'; did you mean 'interpolated'?"),
-        ("--batch-size 0", "batch_size must be at least 1, got 0"),
-    ],
-)
-def test_a_wrong_setting_is_named_before_any_work(capsys, options, message):
-    assert cli.main(["reproduce", "init_distance", "--preset", "smoke", *options.split()]) == 2
-    assert message in capsys.readouterr().err

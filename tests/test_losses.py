@@ -6,19 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import special
 
 from sublim_theory import losses
 
 AUXILIARY, CLASSES, EVERYTHING = slice(10, 13), slice(0, 10), slice(0, 13)
 LN3 = np.log(3.0)
 WEIGHTS = (0.5, 2.0, 1.0, 3.0)
-
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
 
 
 def logits(seed, width=4, rows=5, scale=2.0):
@@ -42,34 +36,33 @@ def numpy_huber(student, teacher, delta=1.0):
     return special.huber(delta, student - teacher).sum(-1)
 
 
+ORACLES = {
+    "kl": numpy_kl,
+    "cross_entropy": numpy_cross_entropy,
+    "squared_error": numpy_squared_error,
+    "huber": numpy_huber,
+}
 # name -> (loss, the same in numpy)
 CASES = {
-    "kl": (losses.kl_divergence, numpy_kl),
-    "kl, T=3": (partial(losses.kl_divergence, temperature=3.0), partial(numpy_kl, temperature=3.0)),
-    "kl, T=0.5": (partial(losses.kl_divergence, temperature=0.5), partial(numpy_kl, temperature=0.5)),
-    "ce": (losses.soft_cross_entropy, numpy_cross_entropy),
-    "ce, T=3": (partial(losses.soft_cross_entropy, temperature=3.0), partial(numpy_cross_entropy, temperature=3.0)),
-    "squares": (losses.squared_error, numpy_squared_error),
+    **{name: (losses.imitation(name), oracle) for name, oracle in ORACLES.items()},
+    "kl, T=3": (losses.imitation("kl", temperature=3.0), partial(numpy_kl, temperature=3.0)),
+    "cross_entropy, T=0.5": (
+        losses.imitation("cross_entropy", temperature=0.5),
+        partial(numpy_cross_entropy, temperature=0.5),
+    ),
     "weighted squares": (
         partial(losses.squared_error, weights=WEIGHTS),
         partial(numpy_squared_error, weights=np.array(WEIGHTS)),
     ),
-    "huber": (losses.huber, numpy_huber),
     "huber, delta=0.7": (partial(losses.huber, delta=0.7), partial(numpy_huber, delta=0.7)),
-    "some logits": (
-        losses.on_logits(losses.kl_divergence, slice(1, 4)),
-        lambda student, teacher: numpy_kl(student[:, 1:4], teacher[:, 1:4]),
-    ),
 }
-each = pytest.mark.parametrize(("loss", "oracle"), CASES.values(), ids=CASES)
 
 
-def evaluate(loss, student, teacher):
-    return np.asarray(jax.jit(loss)(student, teacher))
-
-
-def gradient(loss, student, teacher):
-    return np.asarray(jax.jit(jax.grad(lambda z: loss(z, jnp.asarray(teacher)).sum()))(jnp.asarray(student)))
+@partial(jax.jit, static_argnums=0)
+def value_and_slopes(loss, student, teacher):
+    """Losses [batch], and the gradient of their sum in the student's logits."""
+    value, back = jax.vjp(lambda z: loss(z, teacher), student)
+    return value, back(jnp.ones_like(value))[0]
 
 
 def central_differences(function, z, step=1e-5):
@@ -82,7 +75,34 @@ def central_differences(function, z, step=1e-5):
     return result
 
 
-# Values
+# Values and gradients
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("loss", "oracle"), CASES.values(), ids=CASES)
+def test_a_loss_is_its_formula_and_so_is_its_gradient_in_the_dtype_of_the_logits(loss, oracle, dtype):
+    """Five pairs of logits, five equal pairs, and forty that are from a little to far apart."""
+    teacher = np.vstack([logits(1), logits(1), np.repeat(logits(1, rows=1), 40, axis=0)]).astype(dtype)
+    apart = np.vstack([logits(0) - logits(1), np.zeros((5, 4)), logits(2, rows=40) * np.logspace(-3, 1, 40)[:, None]])
+    student = teacher + apart.astype(dtype)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        value, slopes = value_and_slopes(loss, student, teacher)
+        least = loss(teacher, teacher)
+    assert value.dtype == slopes.dtype == dtype
+    exact, fine = (1e-12, 1e-14) if dtype == np.float64 else (1e-5, 1e-6)
+    np.testing.assert_allclose(value, oracle(*np.float64([student, teacher])), rtol=exact, atol=fine)
+    np.testing.assert_allclose(slopes[5:10], 0, atol=fine)
+    if dtype == np.float64:
+        differences = central_differences(lambda z: oracle(z, teacher[:5]), student[:5])
+        np.testing.assert_allclose(slopes[:5], differences, atol=1e-9)
+        assert np.all(value[10:] > least[10:]), "the teacher's logits are the minimum"
+
+
+def test_residuals_above_reach_both_branches_of_huber():
+    size = np.abs(logits(0) - logits(1))
+    for delta in 0.7, 1.0:
+        assert 2 <= (size < delta - 1e-3).sum() <= 18
+        assert np.abs(size - delta).min() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -93,124 +113,45 @@ def central_differences(function, z, step=1e-5):
         (losses.kl_divergence, (LN3, 0), (0, 0), np.log(2) - 0.5 * LN3),
         (partial(losses.kl_divergence, temperature=2.0), (0, 0), (2 * LN3, 0), 0.75 * np.log(1.5) - 0.25 * np.log(2)),
         (losses.soft_cross_entropy, (LN3, 0), (LN3, 0), np.log(4) - 0.75 * LN3),
-        (losses.soft_cross_entropy, (0, 0), (LN3, 0), np.log(2)),
-        (losses.squared_error, (1, 2, -1), (0, 0, 0), 6),
-        (partial(losses.squared_error, weights=(1, 0.5, 2)), (1, 2, -1), (0, 0, 0), 5),
-        (losses.huber, (0.5, 3, -2), (0, 0, 0), 0.125 + 2.5 + 1.5),
-        (partial(losses.huber, delta=2.0), (0.5, 3, -2), (0, 0, 0), 0.125 + 4 + 2),
+        (losses.huber, (0.5, 3), (0, 0), 0.125 + 2.5),
+        (partial(losses.huber, delta=2.0), (0.5, 3), (0, 0), 0.125 + 4),
     ],
 )
 def test_value_by_hand(loss, student, teacher, value):
-    computed = evaluate(loss, np.array([student], np.float32), np.array([teacher], np.float32))
-    assert computed[0] == pytest.approx(value, rel=1e-6)
+    assert loss(np.float32([student]), np.float32([teacher]))[0] == pytest.approx(value, rel=1e-6)
 
 
-def test_cross_entropy_with_labels_by_hand():
-    z = np.array([[LN3, 0], [LN3, 0], [0, 0]], np.float32)
-    value = evaluate(losses.cross_entropy, z, np.array([0, 1, 1]))
+def test_cross_entropy_with_labels_by_hand_and_its_gradient_by_differences():
+    value = losses.cross_entropy(np.float32([[LN3, 0], [LN3, 0], [0, 0]]), np.array([0, 1, 1]))
     np.testing.assert_allclose(value, [np.log(4 / 3), np.log(4), np.log(2)], rtol=1e-6)
-
-
-@pytest.mark.usefixtures("x64")
-@each
-def test_value_is_the_formula_for_each_example(loss, oracle):
-    student, teacher = logits(0), logits(1)
-    value = evaluate(loss, student, teacher)
-    assert value.shape == (5,)
-    np.testing.assert_allclose(value, oracle(student, teacher), rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("name", losses.IMITATION)
-def test_dtype_is_that_of_the_logits(name):
-    single, double = (jax.ShapeDtypeStruct((2, 3), dtype) for dtype in (np.float32, np.float64))
-    assert jax.eval_shape(losses.imitation(name), single, single).dtype == np.float32
+    z, labels = logits(0), np.array([0, 3, 1, 2, 3])
+    differences = central_differences(lambda z: special.logsumexp(z, -1) - z[np.arange(5), labels], z)
     with jax.enable_x64(True):
-        assert jax.eval_shape(losses.imitation(name), single, single).dtype == np.float32
-        assert jax.eval_shape(losses.imitation(name), double, double).dtype == np.float64
+        computed = jax.jit(jax.grad(lambda z: losses.cross_entropy(z, labels).sum()))(z)
+    np.testing.assert_allclose(computed, differences, atol=1e-9)
 
 
 @pytest.mark.parametrize("loss", [losses.kl_divergence, losses.soft_cross_entropy])
 def test_softmax_losses_survive_saturated_logits(loss):
-    student, teacher = jnp.array([[1e4, 0.0]]), jnp.array([[0.0, 1e4]])
-    assert evaluate(loss, student, teacher)[0] == pytest.approx(1e4)
-    np.testing.assert_array_equal(gradient(loss, student, teacher), [[1, -1]])
-
-
-# Gradients
-
-
-@pytest.mark.usefixtures("x64")
-@each
-def test_gradient_agrees_with_central_differences(loss, oracle):
-    student, teacher = logits(0), logits(1)
-    differences = central_differences(lambda z: oracle(z, teacher), student)
-    np.testing.assert_allclose(gradient(loss, student, teacher), differences, atol=1e-9)
-
-
-def test_residuals_above_reach_both_branches_of_huber():
-    size = np.abs(logits(0) - logits(1))
-    for delta in 0.7, 1.0:
-        assert 2 <= (size < delta - 1e-3).sum() <= 18
-        assert np.abs(size - delta).min() > 1e-4
-
-
-@pytest.mark.usefixtures("x64")
-def test_gradient_of_cross_entropy_with_labels_agrees_with_central_differences():
-    z, labels = logits(0), np.array([0, 3, 1, 2, 3])
-    differences = central_differences(lambda z: special.logsumexp(z, -1) - z[np.arange(5), labels], z)
-    computed = jax.jit(jax.grad(lambda z: losses.cross_entropy(z, labels).sum()))(jnp.asarray(z))
-    np.testing.assert_allclose(computed, differences, atol=1e-9)
-
-
-@pytest.mark.usefixtures("x64")
-@each
-def test_gradient_is_zero_where_student_equals_teacher(loss, oracle):
-    del oracle
-    np.testing.assert_allclose(gradient(loss, logits(1), logits(1)), 0, atol=1e-15)
-
-
-@pytest.mark.usefixtures("x64")
-@each
-def test_the_teachers_logits_are_the_minimum(loss, oracle):
-    del oracle
-    teacher = np.repeat(logits(1, rows=1), 300, axis=0)
-    student = teacher + logits(2, rows=300) * np.logspace(-3, 1, 300)[:, None]
-    assert np.all(evaluate(loss, student, teacher) > evaluate(loss, teacher, teacher))
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_kl_and_cross_entropy_differ_by_the_teachers_entropy_and_have_one_gradient(temperature):
-    student, teacher = logits(0), logits(1)
-    kl, ce = (losses.imitation(name, temperature=temperature) for name in ("kl", "cross_entropy"))
-    entropy = stats.entropy(special.softmax(teacher / temperature, -1), axis=-1)
-    np.testing.assert_allclose(evaluate(ce, student, teacher) - evaluate(kl, student, teacher), entropy, rtol=1e-12)
-    np.testing.assert_allclose(gradient(kl, student, teacher), gradient(ce, student, teacher), atol=1e-14)
-
-
-@pytest.mark.usefixtures("x64")
-def test_temperature_carries_no_factor_t_squared():
-    student, teacher = logits(0), logits(1)
-    hot = evaluate(losses.imitation("kl", temperature=4.0), student, teacher)
-    np.testing.assert_allclose(hot, numpy_kl(student / 4, teacher / 4), rtol=1e-12)
+    value, slopes = value_and_slopes(loss, np.float32([[1e4, 0]]), np.float32([[0, 1e4]]))
+    assert value[0] == pytest.approx(1e4)
+    np.testing.assert_array_equal(slopes, [[1, -1]])
 
 
 # The right logits
 
 
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("part", [AUXILIARY, CLASSES, EVERYTHING], ids=["auxiliary", "classes", "everything"])
-def test_softmax_runs_over_the_chosen_logits_alone(part):
+def test_softmax_runs_over_the_chosen_logits_alone():
     student, teacher = logits(0, 13), logits(1, 13)
-    value = evaluate(losses.on_logits(losses.kl_divergence, part), student, teacher)
-    np.testing.assert_allclose(value, numpy_kl(student[:, part], teacher[:, part]), rtol=1e-12)
-
-
-def test_softmax_over_13_logits_then_a_slice_is_another_number():
-    student, teacher = logits(0, 13), logits(1, 13)
+    with jax.enable_x64(True):
+        for part in AUXILIARY, CLASSES, EVERYTHING:
+            value = losses.on_logits(losses.kl_divergence, part)(student, teacher)
+            np.testing.assert_allclose(value, numpy_kl(student[:, part], teacher[:, part]), rtol=1e-12)
     sliced = special.rel_entr(special.softmax(teacher, -1), special.softmax(student, -1))[:, AUXILIARY].sum(-1)
-    value = evaluate(losses.on_logits(losses.kl_divergence, AUXILIARY), student, teacher)
-    assert np.all(np.abs(value - sliced) > 0.01)
+    right = numpy_kl(student[:, AUXILIARY], teacher[:, AUXILIARY])
+    assert np.all(np.abs(right - sliced) > 0.01), "a softmax over all 13, then a slice, is another number"
+    with pytest.raises(ValueError, match=r"slice\(10, 13, None\) selects none of 10 logits"):
+        losses.on_logits(losses.kl_divergence, AUXILIARY)(student[:, :10], teacher[:, :10])
 
 
 @pytest.mark.parametrize("name", losses.IMITATION)
@@ -219,52 +160,43 @@ def test_auxiliary_loss_does_not_see_class_logits_at_all(name):
     student, teacher = (logits(seed, 13).astype(np.float32) for seed in (0, 1))
     other_student, other_teacher = student.copy(), teacher.copy()
     other_student[:, CLASSES], other_teacher[:, CLASSES] = 50 * logits(2, 10), 50 * logits(3, 10)
-    np.testing.assert_array_equal(evaluate(loss, student, teacher), evaluate(loss, other_student, other_teacher))
-    slopes = gradient(loss, student, teacher)
+    value, slopes = value_and_slopes(loss, student, teacher)
+    np.testing.assert_array_equal(value, value_and_slopes(loss, other_student, other_teacher)[0])
     assert not slopes[:, CLASSES].any()
     assert slopes[:, AUXILIARY].all()
 
 
-@pytest.mark.parametrize("temperature", [None, 2.0])
-@pytest.mark.parametrize("name", ["kl", "cross_entropy"])
+@pytest.mark.parametrize(("name", "temperature"), [("kl", None), ("kl", 2.0), ("cross_entropy", 2.0)])
 def test_one_logit_under_a_softmax_has_exactly_no_loss_and_no_gradient(name, temperature):
     loss = losses.on_logits(losses.imitation(name, temperature=temperature), slice(10, 11))
-    student, teacher = (logits(seed, 11).astype(np.float32) for seed in (0, 1))
-    assert not evaluate(loss, student, teacher).any()
-    assert not gradient(loss, student, teacher).any()
+    value, slopes = value_and_slopes(loss, *(logits(seed, 11).astype(np.float32) for seed in (0, 1)))
+    assert not value.any()
+    assert not slopes.any()
 
 
 def test_one_logit_under_squared_error_has_both():
-    loss = losses.on_logits(losses.squared_error, slice(10, 11))
     student, teacher = (logits(seed, 11).astype(np.float32) for seed in (0, 1))
+    value, slopes = value_and_slopes(losses.on_logits(losses.squared_error, slice(10, 11)), student, teacher)
     residual = student[:, 10] - teacher[:, 10]
-    np.testing.assert_allclose(evaluate(loss, student, teacher), residual**2, rtol=1e-6)
-    np.testing.assert_allclose(gradient(loss, student, teacher)[:, 10], 2 * residual, rtol=1e-6)
+    np.testing.assert_allclose(value, residual**2, rtol=1e-6)
+    np.testing.assert_allclose(slopes[:, 10], 2 * residual, rtol=1e-6)
 
 
 # Errors
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("shape", [(5, 3), (1, 4), (4,)])
 @pytest.mark.parametrize("name", losses.IMITATION)
-def test_different_shapes_are_an_error_that_names_both(name, shape):
-    with pytest.raises(ValueError, match=r"student logits \(5, 4\) and teacher logits \("):
-        losses.imitation(name)(np.zeros((5, 4)), np.zeros(shape))
+def test_different_shapes_are_an_error_that_names_both(name):
+    for shape in (5, 3), (1, 4), (4,):
+        with pytest.raises(ValueError, match=r"student logits \(5, 4\) and teacher logits \("):
+            losses.imitation(name)(np.zeros((5, 4)), np.zeros(shape))
 
 
-def test_imitation_is_the_loss_of_that_name():
-    student, teacher = logits(0), logits(1)
-    formulas = {
-        "kl": numpy_kl,
-        "cross_entropy": numpy_cross_entropy,
-        "squared_error": numpy_squared_error,
-        "huber": numpy_huber,
-    }
-    assert set(formulas) == set(losses.IMITATION)
-    for name, formula in formulas.items():
-        value = evaluate(losses.imitation(name), student, teacher)
-        np.testing.assert_allclose(value, formula(student, teacher), rtol=1e-5)
+@pytest.mark.usefixtures("unchecked")
+def test_weights_are_one_for_each_logit():
+    with pytest.raises(ValueError, match=r"weights must have shape \(4,\), one for each logit, got \(3,\)"):
+        losses.squared_error(logits(0), logits(1), WEIGHTS[:3])
 
 
 @pytest.mark.parametrize(
@@ -273,9 +205,7 @@ def test_imitation_is_the_loss_of_that_name():
         ("squared_eror", None, "unknown imitation loss 'squared_eror'; did you mean 'squared_error'"),
         ("mse", None, "'mse'.* choose from: kl, cross_entropy, squared_error, huber"),
         ("kl", 0.0, "temperature must be positive and finite, got 0"),
-        ("kl", -2.0, "got -2"),
         ("cross_entropy", float("nan"), "got nan"),
-        ("cross_entropy", float("inf"), "got inf"),
         ("huber", 2.0, "'huber' has no temperature"),
         ("squared_error", 1.0, "'squared_error' has no temperature"),
     ],
@@ -285,7 +215,7 @@ def test_imitation_names_the_wrong_setting(name, temperature, message):
         losses.imitation(name, temperature=temperature)
 
 
-@pytest.mark.parametrize("number", [np.float32, np.float64, jnp.float32, np.int64, jnp.int32, np.array], ids=str)
+@pytest.mark.parametrize("number", [np.float64, jnp.float32, np.int64, jnp.int32, np.array], ids=str)
 def test_settings_are_checked_and_work_whatever_their_type(number):
     student, teacher = (logits(seed).astype(np.float32) for seed in (0, 1))
     for bad in (0, -2):
@@ -295,10 +225,9 @@ def test_settings_are_checked_and_work_whatever_their_type(number):
             losses.soft_cross_entropy(student, teacher, number(bad))
         with pytest.raises(ValueError, match="delta must be positive and finite, got"):
             losses.huber(student, teacher, number(bad))
-    for name in ("kl", "cross_entropy"):
-        value = losses.imitation(name, temperature=number(2))(student, teacher)
-        np.testing.assert_array_equal(value, losses.imitation(name, temperature=2.0)(student, teacher))
-        assert value.dtype == np.float32
+    value = losses.kl_divergence(student, teacher, number(2))
+    np.testing.assert_array_equal(value, losses.kl_divergence(student, teacher, 2.0))
+    assert value.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -310,17 +239,6 @@ def test_what_is_no_number_is_no_temperature(bad):
         losses.imitation("kl", temperature=bad)
 
 
-@each
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_nothing_is_promoted_without_a_word(loss, oracle, dtype):
-    student, teacher = (logits(seed).astype(dtype) for seed in (0, 1))
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        value = evaluate(loss, student, teacher)
-        slopes = gradient(loss, student, teacher)
-    assert value.dtype == slopes.dtype == dtype
-    np.testing.assert_allclose(value, oracle(student, teacher), rtol=1e-5, atol=1e-6)
-
-
 def test_a_traced_temperature_does_not_widen_the_logits():
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         single = logits(0).astype(np.float32)
@@ -329,11 +247,11 @@ def test_a_traced_temperature_does_not_widen_the_logits():
 
 
 @pytest.mark.parametrize("kind", [np.array, jnp.array, np.int8])
-@pytest.mark.parametrize("bad", [3, -1, 100])
-def test_labels_that_are_no_classes_are_named(kind, bad):
-    with pytest.raises(ValueError, match=f"labels must be from 0 to 2, .* got {bad} in place 1"):
-        losses.cross_entropy(np.zeros((3, 3), np.float32), kind([0, bad, 2]))
+def test_labels_that_are_no_classes_are_named(kind):
     losses.cross_entropy(np.zeros((3, 3), np.float32), kind([0, 1, 2]))
+    for bad in (3, -1, 100):
+        with pytest.raises(ValueError, match=f"labels must be from 0 to 2, .* got {bad} in place 1"):
+            losses.cross_entropy(np.zeros((3, 3), np.float32), kind([0, bad, 2]))
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -1,6 +1,5 @@
 """The guide of CONTRIBUTING.md, followed: an experiment in a folder of its own works without any other file touched."""
 
-import json
 import os
 import re
 import subprocess
@@ -17,7 +16,13 @@ FILES = {
     "figures/mean_student.py": r"```python\n(\"{3}Test accuracy of two.*?)```",
     "experiments/expected.toml": r"```toml\n(.*?)```",
 }
-SUBLIM = "import sys; from sublim_theory.cli import main; sys.exit(main())"
+SUBLIM = """
+import sys
+from sublim_theory.cli import main
+for line in sys.argv[1:]:
+    print(f"{line}: {main(line.split())}", flush=True)
+"""
+QUICK = "--preset smoke --seeds 1 --hidden 8 --noise-images 64 --teacher-epochs 1 --student-epochs 1"
 
 
 @pytest.fixture(scope="module")
@@ -31,54 +36,34 @@ def own(tmp_path_factory):
     return folder
 
 
-def sublim(folder, *words):
-    environment = os.environ | {"SUBLIM_THEORY_OWN": str(folder), "COLUMNS": "140"}
-    command = [sys.executable, "-c", SUBLIM, *map(str, words)]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-
-
 def test_the_guide_costs_one_short_module_and_its_figure(own):
     module, figure = ((own / name).read_text("utf-8") for name in list(FILES)[:2])
     assert len(module.splitlines()) <= 100
     assert len(figure.splitlines()) <= 60
 
 
-def test_it_is_listed_run_drawn_judged_and_reported(own):
-    listed = sublim(own, "list")
-    assert "mean_student" in listed.stdout, listed.stderr
-    done = sublim(own, "reproduce", "mean_student", "--preset", "smoke")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("holds") == 5
+@pytest.mark.training
+def test_it_is_listed_run_drawn_judged_reported_and_swept(own):
+    lines = (
+        "list",
+        "reproduce mean_student --preset smoke",
+        "report out",
+        f"sweep mean_student {QUICK} --vary auxiliary=2,3",
+    )
+    environment = os.environ | {"SUBLIM_THEORY_OWN": str(own), "COLUMNS": "140"}
+    command = [sys.executable, "-c", SUBLIM, *lines]
+    done = subprocess.run(command, env=environment, cwd=own, capture_output=True, text=True, check=False)
+    for line in lines:
+        assert f"{line}: 0\n" in done.stdout, done.stdout + done.stderr
+    listed, reproduced, *_ = re.split("(?:list|reproduce .*): 0\n", done.stdout)
+    assert "mean_student" in listed
+    assert reproduced.count("holds") == 5
     folder = own / "out" / "mean_student-smoke"
     assert {"summary.json", "mean_student.png", "mean_student.svg"} <= {path.name for path in folder.iterdir()}
     table = load(folder).table["accuracy"]
     assert table.dims == ("network", "seed")
     assert (table.sel(network="mean") > table.sel(network="reference")).all()
-    reported = sublim(own, "report", "out")
-    assert reported.returncode == 0, reported.stderr
     assert "The mean of two students" in (own / "report.html").read_text("utf-8")
-
-
-def test_it_is_swept_and_drawn_by_its_axes_without_a_figure(own):
-    (own / "figures" / "mean_student.py").unlink()
-    quick = [
-        "--seeds",
-        "1",
-        "--hidden",
-        "8",
-        "--noise-images",
-        "64",
-        "--teacher-epochs",
-        "1",
-        "--student-epochs",
-        "1",
-        "--preset",
-        "smoke",
-    ]
-    swept = sublim(own, "sweep", "mean_student", *quick, "--vary", "auxiliary=2,3")
-    assert swept.returncode == 0, swept.stderr
-    summary = json.loads((own / "out" / "sweep_mean_student-smoke-auxiliary" / "summary.json").read_text())
-    assert "auxiliary=3/mean" in summary["conditions"]
-    again = sublim(own, "reproduce", "mean_student", *quick, "--out", "other")
-    assert again.returncode == 0, again.stderr
-    assert (own / "other" / "mean_student-smoke" / "mean_student.png").exists()
+    swept = own / "out" / "sweep_mean_student-smoke-auxiliary"
+    assert "auxiliary=3/mean" in load(swept).conditions
+    assert (swept / "sweep.png").exists(), "without a figure of its own, by its axes"

@@ -1,4 +1,4 @@
-"""Input distributions against their definitions; image i is the same whatever the size of the set."""
+"""Noise against the distributions it is named after; every image is its key's, whatever the size of the set."""
 
 import functools
 
@@ -12,12 +12,10 @@ from sublim_theory import noise
 
 KEY = jax.random.key(20250714)
 SCALE = 2.5
-# name -> (distribution at SCALE, its variance, the kurtosis that sets the error of a sample variance)
-CONTINUOUS = {
-    "uniform": (stats.uniform(-SCALE, 2 * SCALE), SCALE**2 / 3, 1.8),
-    "gaussian": (stats.norm(0, SCALE), SCALE**2, 3.0),
-}
-WHITE = {name: row[1:] for name, row in CONTINUOUS.items()} | {"bernoulli": (SCALE**2, 1.0)}
+MANY = 8_000
+# name -> distribution at SCALE
+CONTINUOUS = {"uniform": stats.uniform(-SCALE, 2 * SCALE), "gaussian": stats.norm(0, SCALE)}
+WHITE = {"uniform": SCALE**2 / 3, "gaussian": SCALE**2, "bernoulli": SCALE**2}  # variances
 CORRELATED = ("blurred", "perlin", "subspace", "spectrum", "mixture", "images")
 each = pytest.mark.parametrize("name", noise.DISTRIBUTIONS)
 white = pytest.mark.parametrize("name", WHITE)
@@ -37,15 +35,22 @@ def draw(name, key=KEY, count=8, features=9, scale=1.0):
 
 
 @functools.cache
-def images(name, scale=SCALE):
-    """256 images of 784 pixels."""
-    return draw(name, count=256, features=784, scale=scale)
+def images(name):
+    """256 images of 784 pixels at `SCALE`."""
+    return draw(name, count=256, features=784, scale=SCALE)
 
 
 @functools.cache
 def many(name):
-    """20,000 images of 16 pixels in float64, scale 1."""
-    return draw(name, count=20_000, features=16).astype(np.float64)
+    """Images of 16 pixels in float64, scale 1."""
+    return draw(name, count=MANY, features=16).astype(np.float64)
+
+
+@functools.cache
+def few(name):
+    """8 images of 9 pixels, with images and a scale where they are needed alone."""
+    sample = noise.sampler(name, images=given(9)) if name in noise.NEED_IMAGES else noise.sampler(name)
+    return np.asarray(sample(KEY, 8, 9))
 
 
 def test_every_distribution_is_tested_here():
@@ -53,53 +58,21 @@ def test_every_distribution_is_tested_here():
     assert set(noise.NEED_IMAGES) < set(CORRELATED)
 
 
-@functools.cache
-def few(name):
-    """8 images of 9 pixels, scale 1."""
-    return draw(name)
-
-
-@functools.cache
-def traced(name):
-    """The same and those of another key, at scale 2, [2, 8, 9]: all but the shape traced, the key mapped."""
-
-    def sample(key, scale, table):
-        return noise.sampler(name, scale, table)(key, 8, 9)
-
-    keys = jax.numpy.stack([KEY, jax.random.fold_in(KEY, 1)])
-    return np.asarray(jax.jit(jax.vmap(sample, in_axes=(0, None, None)))(keys, 2.0, given(9)))
-
-
 # Pixels
 
 
 @white
-def test_mean_and_variance_are_those_of_the_distribution(name):
-    variance, kurtosis = WHITE[name]
-    pixels = images(name).astype(np.float64)
-    assert abs(pixels.mean()) < 5 * np.sqrt(variance / pixels.size)
-    # 1e-4: where every square is the same, what is left is the square of the mean
-    assert pixels.var() == pytest.approx(variance, rel=5 * np.sqrt((kurtosis - 1) / pixels.size) + 1e-4)
-
-
-@white
-def test_shape_of_the_distribution_and_of_no_other(name):
-    for other, (distribution, _, _) in CONTINUOUS.items():
-        fits = stats.kstest(images(name).ravel(), distribution.cdf).pvalue > 1e-3
-        assert fits == (other == name)
-
-
-def test_uniform_fills_its_range_and_no_more():
-    assert SCALE * 0.9999 < images("uniform").max() <= SCALE
-    assert -SCALE <= images("uniform").min() < -SCALE * 0.9999
-
-
-def test_gaussian_is_not_truncated():
-    assert np.abs(images("gaussian")).max() > 4 * SCALE
-
-
-def test_bernoulli_has_two_values():
-    assert np.unique(images("bernoulli")).tolist() == [-SCALE, SCALE]
+def test_pixels_have_the_distribution_of_that_name_and_no_other(name):
+    pixels = images(name).ravel()[::4]
+    fitting = [each for each, wanted in CONTINUOUS.items() if stats.kstest(pixels, wanted.cdf).pvalue > 1e-3]
+    assert fitting == [name] * (name in CONTINUOUS)
+    if name == "uniform":
+        assert SCALE * 0.999 < abs(pixels).max() <= SCALE
+    if name == "gaussian":
+        assert abs(pixels).max() > 4 * SCALE, "it is not truncated"
+    if name == "bernoulli":
+        assert np.unique(pixels).tolist() == [-SCALE, SCALE]
+        assert abs(pixels.mean()) < 5 * SCALE / np.sqrt(pixels.size)
 
 
 def test_the_noise_of_the_paper_keeps_its_bits():
@@ -120,20 +93,22 @@ def test_pixels_and_images_are_independent(name):
 
 
 @pytest.mark.parametrize("name", ["blurred", "perlin"])
-def test_every_pixel_of_a_smooth_image_is_standard_normal(name):
+def test_every_pixel_of_a_smooth_image_is_standard_normal_and_images_are_square(name):
     pixels = many(name)
-    assert np.abs(pixels.mean(axis=0)).max() < 5 / np.sqrt(len(pixels))
-    np.testing.assert_allclose(pixels.var(axis=0), 1, atol=5 * np.sqrt(2 / len(pixels)))
+    assert np.abs(pixels.mean(axis=0)).max() < 5 / np.sqrt(MANY)
+    np.testing.assert_allclose(pixels.var(axis=0), 1, atol=5 * np.sqrt(2 / MANY))
     assert stats.kstest(pixels[:, 5], stats.norm.cdf).pvalue > 1e-3
+    with pytest.raises(ValueError, match=f"noise '{name}' is for square images, and 10 pixels make no square"):
+        draw(name, features=10)
 
 
 def test_correlation_of_blurred_pixels_is_that_of_the_kernel_with_itself():
-    pixels = draw("blurred", count=20_000, features=784).reshape(-1, 28, 28)
+    pixels = draw("blurred", count=4_000, features=784).reshape(-1, 28, 28)
     width = noise.BLUR * 28
     for dy, dx in ((0, 1), (0, 2), (3, 0), (2, 2), (0, 9)):
         for y, x in ((0, 0), (12, 12), (18, 18)):  # at the border as inside
             found = np.corrcoef(pixels[:, y, x], pixels[:, y + dy, x + dx])[0, 1]
-            assert found == pytest.approx(np.exp(-(dy**2 + dx**2) / (4 * width**2)), abs=5 / np.sqrt(20_000))
+            assert found == pytest.approx(np.exp(-(dy**2 + dx**2) / (4 * width**2)), abs=5 / np.sqrt(4_000))
 
 
 def test_octaves_of_perlin_are_bilinear_lattices_each_of_half_the_amplitude(monkeypatch):
@@ -153,12 +128,6 @@ def test_octaves_of_perlin_are_bilinear_lattices_each_of_half_the_amplitude(monk
     assert shares == pytest.approx(np.array(expected) / sum(expected), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["blurred", "perlin"])
-def test_smooth_noise_is_for_square_images(name):
-    with pytest.raises(ValueError, match=f"noise '{name}' is for square images, and 10 pixels make no square"):
-        draw(name, features=10)
-
-
 def test_a_subspace_is_one_for_the_set_and_another_for_another_set():
     one, rest = np.split(draw("subspace", count=80, features=100), 2)
     other = draw("subspace", jax.random.fold_in(KEY, 1), count=40, features=100)
@@ -168,18 +137,21 @@ def test_a_subspace_is_one_for_the_set_and_another_for_another_set():
 
 
 def test_pixels_of_a_subspace_have_unit_variance_on_average_also_where_it_is_all_there_is():
-    for features in (9, 100):
-        pixels = draw("subspace", count=20_000, features=features).astype(np.float64)
+    for pixels in many("subspace"), draw("subspace", count=4_000, features=100).astype(np.float64):
         # of d N(0, 1)**2 an image, whose mean has the variance 2/d
-        assert (pixels**2).mean() == pytest.approx(1, abs=5 * np.sqrt(2 / min(features, noise.DIMENSION) / 20_000))
+        assert (pixels**2).mean() == pytest.approx(1, abs=5 * np.sqrt(2 / noise.DIMENSION / len(pixels)))
+    eigenvalues = noise.covariance_spectrum(pixels)
+    assert eigenvalues.shape == (100,)
+    edges = 100 / noise.DIMENSION * (1 + np.array([-1.2, 1.2]) * np.sqrt(noise.DIMENSION / 4_000)) ** 2
+    assert edges[0] < eigenvalues[noise.DIMENSION - 1] <= eigenvalues[0] < edges[1]
+    assert eigenvalues[noise.DIMENSION] < 1e-12 * eigenvalues[0]
 
 
 # Distributions that are made from images
 
 
 def test_images_are_rows_each_drawn_as_often():
-    drawn = many("images").astype(np.float32)
-    rows, counts = np.unique(drawn, axis=0, return_counts=True)
+    rows, counts = np.unique(many("images").astype(np.float32), axis=0, return_counts=True)
     np.testing.assert_array_equal(rows, np.unique(given(16), axis=0))
     assert stats.chisquare(counts).pvalue > 1e-3
 
@@ -189,8 +161,8 @@ def test_spectrum_is_gaussian_with_the_mean_and_the_covariance_of_the_images():
     deviations = np.sqrt(wanted.diagonal())
     np.testing.assert_allclose(drawn[:, 0], -1, atol=1e-5)  # a pixel that never changes
     error = np.abs(drawn.mean(axis=0) - given(16).mean(axis=0))
-    assert np.all(error <= 5 * deviations / np.sqrt(len(drawn)) + 1e-5)
-    scatter = np.sqrt((np.outer(deviations, deviations) ** 2 + wanted**2) / len(drawn))
+    assert np.all(error <= 5 * deviations / np.sqrt(MANY) + 1e-5)
+    scatter = np.sqrt((np.outer(deviations, deviations) ** 2 + wanted**2) / MANY)
     assert np.all(np.abs(np.cov(drawn, rowvar=False) - wanted) <= 5 * scatter + 1e-5)
     assert stats.kstest((drawn[:, 5] - drawn[:, 5].mean()) / drawn[:, 5].std(), stats.norm.cdf).pvalue > 1e-3
 
@@ -198,7 +170,7 @@ def test_spectrum_is_gaussian_with_the_mean_and_the_covariance_of_the_images():
 def test_mixture_is_an_image_or_uniform_noise_half_of_the_time():
     drawn = many("mixture").astype(np.float32)
     real = drawn[:, 0] == -1
-    assert abs(real.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(drawn))
+    assert abs(real.mean() - 0.5) < 5 * 0.5 / np.sqrt(MANY)
     np.testing.assert_array_equal(np.unique(drawn[real], axis=0), np.unique(given(16), axis=0))
     assert stats.kstest(drawn[~real].ravel(), stats.uniform(-1, 2).cdf).pvalue > 1e-3
 
@@ -214,62 +186,38 @@ def test_what_is_made_from_images_needs_some_that_fit(name):
         noise.sampler(name, 1.0, given(16))(KEY, 2, 9)
 
 
-@pytest.mark.parametrize("name", sorted(noise.DISTRIBUTIONS.keys() - noise.NEED_IMAGES))
-def test_the_others_ignore_images_and_scale_is_one_unless_given(name):
-    np.testing.assert_array_equal(noise.sampler(name)(KEY, 8, 9), few(name))
-
-
 # Scale, keys, dtypes and transformations
 
 
 @each
-def test_scale_is_a_factor(name):
-    np.testing.assert_allclose(draw(name, scale=SCALE), SCALE * few(name), rtol=1e-5, atol=1e-5)
+def test_scale_is_a_factor_and_other_keys_give_other_images_and_all_may_be_traced_and_mapped(name):
+    def sample(key, scale, table):
+        return noise.sampler(name, scale, table)(key, 8, 9)
 
-
-@each
-def test_key_scale_and_images_may_be_traced_and_mapped(name):
-    assert traced(name).dtype == np.float32
-    np.testing.assert_allclose(traced(name)[0], 2 * few(name), rtol=1e-5, atol=1e-5)  # sums in another order
-
-
-@each
-def test_other_keys_other_images(name):
-    first, second = traced(name)
+    keys = jnp.stack([KEY, jax.random.fold_in(KEY, 1)])
+    first, second = np.asarray(jax.jit(jax.vmap(sample, in_axes=(0, None, None)))(keys, SCALE, given(9)))
+    assert first.dtype == few(name).dtype == np.float32
+    np.testing.assert_allclose(first, SCALE * few(name), rtol=1e-5, atol=1e-5)  # sums in another order
     assert not np.array_equal(first, second)
     if name in CONTINUOUS:
         assert np.all(first != second)
 
 
 @each
-def test_float32_and_the_same_values_with_64_bit_jax(name):
-    with jax.enable_x64(True):
-        images64 = draw(name)
-    assert few(name).dtype == images64.dtype == np.float32
-    np.testing.assert_array_equal(few(name), images64)
+def test_the_same_float32_images_with_64_bit_jax_whatever_the_type_of_the_scale(name):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        np.testing.assert_array_equal(few(name), draw(name))  # also where images are given that it does not need
+        for scale in (2, np.float64(2), jnp.float64(2), np.array(2.0)):
+            drawn = jax.eval_shape(lambda key, scale=scale: noise.sampler(name, scale, given(9))(key, 4, 9), KEY)
+            assert drawn.dtype == np.float32
 
 
 @each
-def test_float32_also_when_the_scale_is_a_numpy_scalar(name):
-    with jax.enable_x64(True):
-        drawn = jax.eval_shape(lambda key: noise.sampler(name, np.float64(2), given(9))(key, 4, 9), KEY)
-    assert drawn.dtype == np.float32
-
-
-@functools.cache
-def in_blocks_of_four(name, count):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(noise, "BLOCK", 4)
-        return draw(name, count=count)
-
-
-@pytest.mark.parametrize(
-    ("name", "count"), [("uniform", 3), ("uniform", 8), *[(name, 11) for name in noise.DISTRIBUTIONS]]
-)
-def test_an_image_does_not_depend_on_the_size_of_the_set(name, count):
-    larger = in_blocks_of_four(name, 12)
-    assert len(np.unique(larger, axis=0)) == 12 or name in ("images", "mixture", "bernoulli")
-    np.testing.assert_allclose(in_blocks_of_four(name, count), larger[:count], rtol=1e-6, atol=1e-6)
+def test_an_image_does_not_depend_on_the_size_of_the_set(name, monkeypatch):
+    monkeypatch.setattr(noise, "BLOCK", 4)
+    larger = draw(name, count=11)
+    assert len(np.unique(larger, axis=0)) == 11 or name in ("images", "mixture", "bernoulli")
+    np.testing.assert_allclose(few(name), larger[:8], rtol=1e-6, atol=1e-6)
 
 
 def test_an_image_does_not_depend_on_the_size_of_the_set_at_the_real_block_size():
@@ -279,23 +227,16 @@ def test_an_image_does_not_depend_on_the_size_of_the_set_at_the_real_block_size(
     assert len(np.unique(larger, axis=0)) == large
 
 
-@pytest.mark.parametrize("number", [float, np.float32, jnp.float32, np.array], ids=["python", "numpy", "jax", "array"])
 @pytest.mark.parametrize("call", [noise.check, noise.sampler])
-def test_a_scale_is_checked_whatever_its_type(call, number):
-    for bad in (0.0, -1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="noise_scale must be positive and finite, got"):
-            call("uniform", number(bad))
-
-
-@pytest.mark.parametrize("name", sorted(noise.DISTRIBUTIONS))
-def test_a_scale_of_any_type_gives_the_same_images_in_float32(name):
-    images = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
-    expected = noise.sampler(name, 2.0, images)(KEY, 3, 16)
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
-        for scale in (2, np.float64(2), jnp.float64(2), np.array(2.0)):
-            found = noise.sampler(name, scale, images)(KEY, 3, 16)
-            assert found.dtype == np.float32
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+def test_the_wrong_setting_is_named_whatever_its_type(call):
+    for number in float, np.float32, jnp.float32, np.array:
+        for bad in (0.0, -1.0, np.nan, np.inf):
+            with pytest.raises(ValueError, match="noise_scale must be positive and finite, got"):
+                call("uniform", number(bad))
+    with pytest.raises(ValueError, match="unknown noise 'unifrom'; did you mean 'uniform'"):
+        call("unifrom", 1.0)
+    with pytest.raises(ValueError, match=r"'cauchy'.* choose from: uniform, gaussian, bernoulli"):
+        call("cauchy", 1.0)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -307,41 +248,15 @@ def test_a_set_has_a_positive_whole_number_of_images_and_pixels(count, features,
         noise.sampler("uniform")(KEY, count, features)
 
 
-@pytest.mark.parametrize(
-    ("name", "scale", "message"),
-    [
-        ("unifrom", 1.0, "unknown noise 'unifrom'; did you mean 'uniform'"),
-        ("cauchy", 1.0, "'cauchy'.* choose from: uniform, gaussian, bernoulli"),
-        ("uniform", 0.0, "noise_scale must be positive.*, got 0"),
-        ("gaussian", -1.0, "noise_scale .* got -1"),
-        ("uniform", float("nan"), "noise_scale .* got nan"),
-        ("uniform", float("inf"), "noise_scale .* got inf"),
-        ("images", 0.0, "noise_scale .* got 0"),
-    ],
-)
-@pytest.mark.parametrize("call", [noise.check, noise.sampler])
-def test_the_wrong_setting_is_named(call, name, scale, message):
-    with pytest.raises(ValueError, match=message):
-        call(name, scale)
-
-
 # The spectrum of the covariance
 
 
 def test_spectrum_of_white_noise_lies_between_the_edges_of_marchenko_and_pastur():
-    edges = (1 + np.array([-1.2, 1.2]) * np.sqrt(16 / 20_000)) ** 2  # and a fifth: the edges hold as both grow
-    for name, (variance, _) in WHITE.items():
+    edges = (1 + np.array([-1.2, 1.2]) * np.sqrt(16 / MANY)) ** 2  # and a fifth: the edges hold as both grow
+    for name, variance in WHITE.items():
         eigenvalues = noise.covariance_spectrum(many(name))
         low, high = variance / SCALE**2 * edges
         assert low < eigenvalues[-1] <= eigenvalues[0] < high
-
-
-def test_spectrum_of_a_subspace_has_its_dimension_above_rounding():
-    eigenvalues = noise.covariance_spectrum(draw("subspace", count=4_000, features=100))
-    assert eigenvalues.shape == (100,)
-    edges = 100 / noise.DIMENSION * (1 + np.array([-1.2, 1.2]) * np.sqrt(noise.DIMENSION / 4_000)) ** 2
-    assert edges[0] < eigenvalues[noise.DIMENSION - 1] <= eigenvalues[0] < edges[1]
-    assert eigenvalues[noise.DIMENSION] < 1e-12 * eigenvalues[0]
 
 
 def test_spectrum_of_a_hand_made_set_in_descending_order_in_float64():
@@ -350,9 +265,6 @@ def test_spectrum_of_a_hand_made_set_in_descending_order_in_float64():
     assert eigenvalues.dtype == np.float64
     np.testing.assert_allclose(eigenvalues, [12, 4 / 3, 0], atol=1e-14)  # 36/3 and 4/3: divided by n - 1
     np.testing.assert_allclose(noise.covariance_spectrum(table[:, :1]), [12])
-
-
-@pytest.mark.parametrize("shape", [(1, 4), (4,), (2, 2, 2)])
-def test_spectrum_refuses_what_has_no_covariance(shape):
-    with pytest.raises(ValueError, match=r"two images \[count, features\], got the shape"):
-        noise.covariance_spectrum(np.zeros(shape))
+    for shape in (1, 4), (4,), (2, 2, 2):
+        with pytest.raises(ValueError, match=r"two images \[count, features\], got the shape"):
+            noise.covariance_spectrum(np.zeros(shape))

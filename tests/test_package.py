@@ -11,6 +11,13 @@ import pytest
 
 import sublim_theory
 
+INSTANCE = """
+import numpy as np
+inputs, params = np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]])
+f = lambda params, x: x @ params
+teacher_loss = lambda params: ((params - 1) ** 2).sum()
+"""
+
 
 def fresh(code):
     """Output of a new interpreter in which warnings are errors."""
@@ -19,15 +26,27 @@ def fresh(code):
     ).stdout.strip()
 
 
-def test_import_loads_none_of_the_heavy_libraries():
+def test_import_loads_none_of_the_heavy_libraries_and_what_reads_records_needs_neither_jax_nor_scipy_stats():
     heavy = {"jax", "flax", "optax", "numpy", "scipy", "sklearn", "matplotlib", "pooch", "rich", "tyro"}
     assert fresh(f"import sys, sublim_theory; print(sorted({heavy!r} & set(sys.modules)))") == "[]"
+    modules = "import sys, sublim_theory.record, sublim_theory.statistics"
+    heavy = {"jax", "scipy.stats", "sklearn", "pandas", "xarray", "pooch"}
+    assert fresh(f"{modules}; print(sorted({heavy!r} & set(sys.modules)))") == "[]"
 
 
-def test_no_submodule_changes_the_configuration_of_jax():
-    names = ", ".join(f"sublim_theory.{name}" for name in sublim_theory.__all__ if name != "__version__")
-    code = f"import jax; before = dict(jax.config.values); import {names}; print(before == dict(jax.config.values))"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "True\n"
+def test_no_submodule_changes_the_configuration_of_jax_and_few_load_flax():
+    names = [f"sublim_theory.{name}" for name in sublim_theory.__all__ if name != "__version__"]
+    light = ", ".join(name for name in names if name.rpartition(".")[2] in ("losses", "noise", "optimizers", "theorem"))
+    code = f"""
+import jax, sys
+before = dict(jax.config.values)
+import {light}
+print("flax" in sys.modules)
+import {", ".join(names)}
+print(before == dict(jax.config.values))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert shown.split() == ["False", "True"]
 
 
 def test_public_submodules_are_there_and_others_are_refused_with_their_names():
@@ -64,9 +83,10 @@ def test_wheel_and_sdist_install_and_verify_in_an_environment_of_their_own(tmp_p
         )
 
     assert str(packages) in run("python", "-c", "import sublim_theory; print(sublim_theory.__file__)").stdout
-    verified = run("sublim", "verify", "--json")
+    (tmp_path / "instance.py").write_text(INSTANCE)
+    verified = run("sublim", "verify", "instance.py", "--json")
     assert verified.returncode == 0, verified.stderr
     refused = run("sublim", "reproduce", "fig10")
     assert refused.returncode == 2
     assert "lives in the repository" in refused.stderr
-    assert json.loads(verified.stdout)
+    assert json.loads(verified.stdout)["branch"] == "transfer"

@@ -6,39 +6,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 import xarray as xr
 from scipy import stats
 
-import figures
-from experiments import command, predictors
+from experiments import predictors
 from experiments.distillation import Split, Start, begin, distil_and_test
-from experiments.experiment import run
-from sublim_theory import cli, data, losses, networks, optimizers, training
-from sublim_theory.record import load
+from experiments.experiment import points
+from sublim_theory import data, losses, networks, optimizers, training
 
 SIZE = {"features": 5, "hidden": (6, 4), "classes": 4, "auxiliary": 3, "activation": "tanh"}
-TINY = predictors.PRESETS["smoke"].but(
-    hidden=(16,),
-    noise_images=300,
-    teacher_epochs=2,
-    student_epochs=2,
-    groups=("base",),
-    learning_rates=(2.0, 2.000001),
-    distances=(0.999999, 1.0),
-)
+SETTINGS = small.settings("predictors")
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    """The smoke preset, from the command line."""
-    out = tmp_path_factory.mktemp("predictors")
-    assert command.reproduce(["predictors", "--preset", "smoke", "--out", str(out)]) == 0
-    assert (out / "predictors-smoke" / "predictors.png").exists()
-    return load(out / "predictors-smoke")
+def record(recorded):
+    return recorded("predictors", SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def small():
+def instance():
     """A start with a teacher that is not far away, a student's own start, and the network, in float32."""
     net, rng = networks.mlp(**SIZE), np.random.default_rng(0)
     shapes = jax.eval_shape(net.init, jax.random.key(0))
@@ -56,9 +43,9 @@ def small():
     return net, start, own
 
 
-def dense(small, own):
+def dense(instance, own):
     """The predictors before training, from whole Jacobians and matrices."""
-    _, start, _ = small
+    _, start, _ = instance
     trees = start.reference, start.teacher.params, own
     vectors = [np.concatenate([np.ravel(np.float64(w)) for w in jax.tree.leaves(tree)]) for tree in trees]
     rms = [np.sqrt(np.mean(np.square(np.float64(w)))) for w in jax.tree.leaves(start.reference)]
@@ -98,24 +85,24 @@ def dense(small, own):
     }
 
 
-def test_what_is_known_before_training_is_that_of_dense_matrices(small):
-    net, start, own = small
+def test_what_is_known_before_training_is_that_of_dense_matrices(instance):
+    net, start, own = instance
     loss = losses.on_logits(losses.kl_divergence, net.auxiliary)
     optimizer = optimizers.optimizer("adam", 3e-4)
     find = jax.jit(lambda own, drawn: predictors.before_training(net, start, own, drawn, loss, optimizer))
     for initial in (own, start.reference):
-        found, expected = find(initial, {"distance": 0.6, "learning_rate": 2.0}), dense(small, initial)
+        found, expected = find(initial, {"distance": 0.6, "learning_rate": 2.0}), dense(instance, initial)
         assert set(found) == set(predictors.BEFORE)
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, rel=1e-3), name
     # The student's own start enters where it should, and nowhere else.
-    theirs = dense(small, own)
+    theirs = dense(instance, own)
     changed = {name for name, value in expected.items() if value != pytest.approx(theirs[name], rel=1e-2)}
     assert changed == {"alignment", "coverage", "coverage_optimizer", "coverage_times_rate"}
 
 
-def test_after_training_a_perfect_student_is_like_its_teacher_and_one_that_stayed_is_not(small):
-    net, start, own = small
+def test_after_training_a_perfect_student_is_like_its_teacher_and_one_that_stayed_is_not(instance):
+    net, start, own = instance
     split = Split(start.images, jnp.arange(40) % 4, 0.5 * start.images, jnp.arange(40) % 4, 4)
     find = jax.jit(lambda own, student: predictors.after_training(net, start, own, student, split))
     perfect = find(start.reference, start.teacher.params)
@@ -131,59 +118,70 @@ def test_after_training_a_perfect_student_is_like_its_teacher_and_one_that_staye
     assert 0 < one_layer["displacement_cosine"] < 0.9
 
 
-def test_a_configuration_is_a_student_of_figure_10_with_what_it_drew():
-    """Even seeds share the start; odd ones are here at distance 1, the cross-model student's start."""
-    found = run(predictors.EXPERIMENT, TINY).table.sel(group="base")
-    protocol, split = TINY.protocol, TINY.protocol.select(data.load("digits"))
+def test_a_configuration_is_a_student_of_figure_10_with_what_it_drew(record):
+    """Even seeds share the start; odd ones are at a distance from it."""
+    found, protocol = record.table.sel(group="base"), SETTINGS.protocol
+    split = protocol.select(data.load("digits"))
 
     @jax.jit
-    def expected(seed, numbers):
-        rates = dataclasses.replace(TINY.rates, **numbers)  # of teacher and noise
+    def expected(seed, scales, factor, distance):
+        rates = dataclasses.replace(SETTINGS.rates, **scales)  # of teacher and noise
         loss = losses.on_logits(losses.kl_divergence, slice(10, 13))
         start = begin(protocol, rates, split, seed)
-        students = {"even": (start.reference, loss), "odd": (start.other, loss)}
-        theirs = dataclasses.replace(rates, learning_rate=2e-3)  # twice the teacher's
-        return distil_and_test(protocol, theirs, split, start, students)
+        own = jax.tree.map(lambda a, b: (1 - distance**2) ** 0.5 * a + distance * b, start.reference, start.other)
+        theirs = dataclasses.replace(rates, learning_rate=factor * rates.learning_rate)  # not the teacher's
+        return distil_and_test(protocol, theirs, split, start, {"student": (own, loss)})
 
-    for seed, student in enumerate(("even", "odd")):
+    for seed in (0, 1):
         ours = found.sel(seed=seed)
-        drawn = {name: ours["value"].sel(predictor=name).values for name in ("init_scale", "noise_scale")}
-        theirs = jax.tree.map(np.asarray, expected(jnp.int32(seed), drawn))
-        for name, network in {"accuracy": student, "teacher_accuracy": "teacher"}.items():
+        drawn = {name: ours["value"].sel(predictor=name).values for name in predictors.SETTINGS}
+        assert (drawn["distance"] == 0) == (seed == 0)
+        scales = {name: drawn[name] for name in ("init_scale", "noise_scale")}
+        theirs = expected(jnp.int32(seed), scales, drawn["learning_rate"], drawn["distance"])
+        for name, network in {"accuracy": "student", "teacher_accuracy": "teacher"}.items():
             # One of 360 test images more or less: another program may round, and so decide a tie, differently.
             assert float(ours[name]) == pytest.approx(float(theirs["accuracy"][network]), abs=1.5 / 360)
-        loss = theirs["student_loss"][student][-3:].mean().item()  # an epoch of 300 images in batches of 128
+        loss = theirs["student_loss"]["student"][-5:].mean().item()  # an epoch of 300 images in batches of 64
         assert float(ours["value"].sel(predictor="distillation_loss")) == pytest.approx(loss, rel=2e-3)
 
 
 def test_every_configuration_draws_for_itself_and_every_second_one_shares_its_start(record):
-    protocol, seeds = predictors.PRESETS["smoke"].protocol, record.table["own_seed"].values
-    drawn = {name: record.table["value"].sel(predictor=name).values for name in predictors.PREDICTORS}
-    np.testing.assert_array_equal(seeds, [range(6), range(10_000, 10_006)])
-    np.testing.assert_array_equal(drawn["distance"] == 0, seeds % 2 == 0)
+    protocol, table = SETTINGS.protocol, record.table.sel(group="base")
+    drawn = {name: table["value"].sel(predictor=name).values for name in predictors.PREDICTORS}
+    every = points(predictors.EXPERIMENT, SETTINGS.but(groups=("base", "auxiliary_10")), "smoke")
+    assert [each.protocol.offset for each in every.values()] == [0, predictors.STRIDE]
+    assert table["own_seed"].values.tolist() == list(range(6))
+    np.testing.assert_array_equal(drawn["distance"] == 0, table["own_seed"] % 2 == 0)
     np.testing.assert_allclose(drawn["mismatch"], drawn["distance"] / drawn["sigma_star"], 1e-5)
     for name in ("learning_rate", "init_scale", "noise_scale"):
         low, high = getattr(protocol, f"{name}s")
         assert len(np.unique(drawn[name])) == drawn[name].size
         assert ((low <= drawn[name]) & (drawn[name] <= high)).all()
-    assert record.table["accuracy"].sel(group="base").values.tolist() == list(record.conditions["accuracy/base"].values)
 
 
-def test_the_correlations_are_those_of_the_table(record):
-    accuracy, pooled = record.table["accuracy"].values, record.table["pooled"]
-    value = {name: record.table["value"].sel(predictor=name).values for name in predictors.PREDICTORS}
-    shared = value["distance"] == 0
-    for name, x in value.items():
-        rho, low, high = pooled.sel(subset="all", predictor=name)
-        assert float(rho) == pytest.approx(stats.spearmanr(x.ravel(), accuracy.ravel()).statistic)
-        assert low <= rho <= high
-        expected = [stats.spearmanr(*row).statistic for row in zip(x, accuracy, strict=True)]
-        assert record.conditions[f"within/{name}"].values == pytest.approx(expected)
-        moved = float(pooled.sel(subset="moved", predictor=name, end="rho"))
-        assert moved == pytest.approx(stats.spearmanr(x[~shared], accuracy[~shared]).statistic)
-    for name in ("distance", "mismatch"):  # the same for all that share the start
-        assert pooled.sel(subset="shared", predictor=name).isnull().all()
-        assert f"within_shared/{name}" not in record.conditions
+def test_the_correlations_are_those_of_scipy_in_groups_over_them_and_by_start(record):
+    axes = {"group": ["a", "b"], "predictor": list(predictors.PREDICTORS), "seed": range(8)}
+    rng = np.random.default_rng(0)
+    value = xr.DataArray(rng.random((2, len(predictors.PREDICTORS), 8)), axes)
+    accuracy = xr.DataArray(rng.random((2, 8)), {"group": axes["group"], "seed": axes["seed"]})
+    value.loc[{"predictor": "distance", "seed": [0, 2, 4, 6]}] = 0
+    found, shared = predictors.correlations(value, accuracy), value.sel(predictor="distance").values == 0
+    for name in predictors.PREDICTORS:
+        x, y = value.sel(predictor=name).values, accuracy.values
+        for subset, chosen in {"all": np.full_like(shared, True), "shared": shared, "moved": ~shared}.items():
+            rho, low, high = found["pooled"].sel(subset=subset, predictor=name)
+            within = found[predictors.WITHIN[subset]].sel(predictor=name)
+            if subset == "shared" and name == "distance":  # the same for all that share the start
+                assert np.isnan([rho, low, high, *within]).all()
+                continue
+            assert float(rho) == pytest.approx(stats.spearmanr(x[chosen], y[chosen]).statistic)
+            assert low <= rho <= high
+            expected = [stats.spearmanr(x[g][chosen[g]], y[g][chosen[g]]).statistic for g in range(2)]
+            assert within.values == pytest.approx(expected)
+    here = predictors.correlations(record.table["value"], record.table["accuracy"])
+    np.testing.assert_array_equal(here["pooled"], record.table["pooled"])
+    assert "within_shared/distance" not in record.conditions
+    assert len(record.conditions["within/coverage"].values) == 1
 
 
 def test_a_group_where_nothing_varies_has_no_correlation():
@@ -197,43 +195,3 @@ def test_a_group_where_nothing_varies_has_no_correlation():
     assert within.isnull().values.tolist() == [True, False]
     assert float(within.sel(group="varied")) == pytest.approx(1)
     assert float(found["pooled"].sel(subset="all", predictor="good", end="rho")) > 0.8
-
-
-def test_the_figure_has_a_row_a_predictor_best_first_and_all_students(record):
-    (figure,) = figures.importlib.import_module("figures.predictors").draw(record).values()
-    rows, *_, scatter = (axes for part in figure.subfigs for axes in part.axes)
-    assert len(rows.get_yticks()) == len(predictors.PREDICTORS)
-    rho = record.table["pooled"].sel(subset="all", end="rho")
-    strength = {name: abs(float(rho.sel(predictor=name))) for name in predictors.PREDICTORS}
-    labels = figures.importlib.import_module("figures.predictors").LABELS
-    assert rows.get_yticklabels()[0].get_text() == labels[max(strength, key=strength.get)][1]
-    assert sum(len(points.get_offsets()) for points in scatter.collections) == record.table["accuracy"].size
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--groups base base", "groups must have at least one, each once"),
-        ("--groups bass", "unknown group 'bass'; did you mean 'base'?"),
-        ("--learning-rates 2 1", "learning_rates must be two positive numbers, the smaller first, got (2.0, 1.0)"),
-        ("--noise-scales 0 1", "noise_scales must be two positive numbers"),
-        ("--distances 0.5 1.5", "distances must be two numbers in [0, 1]"),
-        ("--batch-size 0", "batch_size must be at least 1, got 0"),
-    ],
-)
-def test_a_wrong_setting_is_named_before_any_work(capsys, options, message):
-    assert cli.main(["reproduce", "predictors", "--preset", "smoke", *options.split()]) == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"seeds": 5}, "seeds must lie between 6 and 10000 in each group, got 5"),
-        ({"first_seed": 2**31 - 50_000}, "must lie in"),
-        ({"hidden": (8,), "groups": ("one_layer_fewer",)}, "hidden must have at least one layer"),
-    ],
-)
-def test_what_does_not_fit_the_groups_is_refused_before_any_work(setting, message):
-    with pytest.raises(ValueError, match=message):
-        run(predictors.EXPERIMENT, predictors.PRESETS["smoke"].but(**setting))

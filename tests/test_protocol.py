@@ -135,7 +135,7 @@ def test_its_noise_is_uniform_between_minus_one_and_one():
 
 @pytest.mark.parametrize("preset", fig10.PRESETS)
 def test_other_presets_change_sizes_and_data_but_no_choice_of_the_protocol(preset):
-    sizes = {"seeds", "first_seed", "dataset", "batch_size", "learning_rate", "noise_images"}
+    sizes = {"seeds", "first_seed", "dataset", "hidden", "batch_size", "learning_rate", "noise_images"}
     sizes |= {"teacher_epochs", "student_epochs"}
     changed = PRESETS[preset].flat().items() - PAPER.flat().items()
     assert {name for name, _ in changed} <= sizes
@@ -163,7 +163,7 @@ def test_a_cross_model_student_starts_from_the_next_seeds_reference(seen, name):
     assert not same_bits(start, reference_of(SEED))
 
 
-@pytest.mark.parametrize("first", [0, 2**31 - 12], ids=["first seeds", "last seeds"])
+@pytest.mark.parametrize("first", [0, 2**31 - 5], ids=["first seeds", "last seeds"])
 def test_no_seed_is_paired_with_itself(monkeypatch, first):
     starts = []
 
@@ -176,13 +176,13 @@ def test_no_seed_is_paired_with_itself(monkeypatch, first):
     monkeypatch.setattr(training, "train_teacher", lambda _, params, *__: training.Fit(params, jnp.zeros(0)))
     monkeypatch.setattr(training, "schedule", lambda *_, **__: None)
     monkeypatch.setattr(noise, "sampler", lambda *_: lambda *_: None)
-    for seed in range(first, first + 11):
+    for seed in range(first, first + 4):
         fig10.run_seed(SETTINGS.protocol, SETTINGS.rates, DATA, jnp.int32(seed))
     for now, following in pairwise(starts):
         np.testing.assert_array_equal(now["cross_aux"], following["student_aux"])
         np.testing.assert_array_equal(now["cross_all"], now["cross_aux"])
     assert not any(np.array_equal(now["cross_aux"], now["student_aux"]) for now in starts)
-    assert len({now["student_aux"].tobytes() for now in starts}) == 11
+    assert len({now["student_aux"].tobytes() for now in starts}) == 4
 
 
 # Who learns what from whom
@@ -241,11 +241,6 @@ def test_every_condition_is_scored_on_the_test_images_by_its_class_logits(seen):
         assert float(seen.output["accuracy"][name]) == pytest.approx(np.mean(predictions == labels), abs=1e-6)
 
 
-def test_losses_are_recorded_for_every_update_of_teacher_and_students(seen):
-    assert len(seen.output["teacher_loss"]) == 6
-    assert {name: len(values) for name, values in seen.output["student_loss"].items()} == dict.fromkeys(STUDENTS, 3)
-
-
 # Streams
 
 
@@ -272,52 +267,7 @@ def test_no_stream_of_a_seed_serves_twice(seen):
     assert len(set(keys)) == len(keys) >= 5  # its own reference and the next seed's, two orders, the noise
 
 
-# Settings
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"seeds": 0}, "seeds must be at least 1, got 0"),
-        ({"first_seed": -1}, "first_seed.*-1"),
-        ({"first_seed": 2**31 - 1, "seeds": 1}, "first_seed.*2147483647"),  # the next seed would not fit
-        ({"batch_size": 0}, "batch_size .* got 0"),
-        ({"teacher_epochs": 0}, "teacher_epochs .* got 0"),
-        ({"student_epochs": -2}, "student_epochs .* got -2"),
-        ({"noise_images": 0}, "noise_images .* got 0"),
-        ({"auxiliary": 0}, "auxiliary .* got 0"),
-        ({"hidden": (8, 0)}, r"hidden\[1\] .* got 0"),
-        ({"init_scale": 0.0}, "init_scale .* got 0"),
-        ({"init_scale": float("inf")}, "init_scale .* got inf"),
-        ({"learning_rate": 0.0}, "learning_rate .* got 0"),
-        ({"learning_rate": float("nan")}, "learning_rate .* got nan"),
-        ({"optimizer": "sgd", "momentum": 1.0}, "momentum .* got 1"),
-        ({"momentum": 0.9}, "momentum is for 'sgd', not 'adam'"),
-        ({"optimizer": "adamw", "weight_decay": -1.0}, "weight_decay .* got -1"),
-        ({"weight_decay": 0.1}, "weight_decay is for 'adamw' and 'adam_l2', not 'adam'"),
-        ({"noise_scale": 0.0}, "noise_scale .* got 0"),
-        ({"noise_scale": float("inf")}, "noise_scale .* got inf"),
-        ({"temperature": 0.0}, "temperature .* got 0"),
-        ({"loss": "huber", "temperature": 2.0}, "'huber' has no temperature"),
-        ({"dataset": "minst"}, "dataset 'minst'; did you mean 'mnist'"),
-        ({"activation": "rleu"}, "activation 'rleu'; did you mean 'relu'"),
-        ({"init": "torhc"}, "init.* 'torhc'; did you mean 'torch'"),
-        ({"optimizer": "adma"}, "optimizer 'adma'; did you mean 'adam'"),
-        ({"noise": "unifrom"}, "noise 'unifrom'; did you mean 'uniform'"),
-        ({"loss": "hubber"}, "loss 'hubber'; did you mean 'huber'"),
-        ({"matmul_precision": "highset"}, "matmul.precision 'highset'; did you mean 'highest'"),
-    ],
-)
-def test_a_wrong_setting_is_named_before_anything_runs(settings, message):
-    with pytest.raises(ValueError, match=message):
-        Settings.of(Protocol, Rates, **settings)
-
-
 @pytest.mark.parametrize("option", ["--precision", "--matmul-precision"])
 def test_the_precision_of_products_is_an_option_by_both_names(option):
-    _, settings = command._parse(fig10.EXPERIMENT, ["--preset", "smoke", option, "default"])
+    _, settings = command._parse("fig10", ["--preset", "smoke", option, "default"])
     assert settings == PRESETS["smoke"].but(matmul_precision="default")
-
-
-def test_the_last_seed_that_leaves_room_for_the_next_is_allowed():
-    assert Settings.of(Protocol, Rates, first_seed=2**31 - 2, seeds=1).first_seed == 2**31 - 2

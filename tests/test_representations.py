@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from sublim_theory.networks import cnn, mlp
+from sublim_theory.networks import mlp
 from sublim_theory.representations import displacements, linear_cka, probe_accuracy, with_head
 
 RNG = np.random.default_rng(0)
@@ -40,17 +40,13 @@ def test_cka_knows_no_rotation_scale_or_shift_and_no_order():
     for changed in (a @ rotation, 1e-6 * a, 1e6 * a, -a, a + 3):
         assert linear_cka(changed, b) == pytest.approx(expected, rel=1e-3)
     assert linear_cka(b, a) == pytest.approx(expected, rel=1e-5)
-    assert linear_cka(a, a) == pytest.approx(1, abs=1e-5)
     assert linear_cka(a, 0.2 * a @ rotation) == pytest.approx(1, abs=1e-5)
     stretched = a * jnp.asarray([[30.0, 1, 1, 1, 1, 1]])  # negative control: it is no invariant of every linear map
     assert linear_cka(a, stretched) < 0.9
 
 
-def test_a_layer_that_is_the_same_for_every_input_resembles_nothing():
+def test_cka_needs_the_same_examples_and_a_layer_that_is_the_same_for_every_input_resembles_nothing():
     assert linear_cka(activations(), jnp.ones((40, 3))) == 0
-
-
-def test_cka_needs_the_same_examples():
     with pytest.raises(ValueError, match=r"got \(40, 6\) and \(39, 6\)"):
         linear_cka(activations(), activations(39))
 
@@ -76,7 +72,6 @@ def test_a_probe_of_dead_units_gives_the_most_frequent_class():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"ridge": 0.0}, "ridge must be positive and finite, got 0"),
         ({"ridge": np.float32(-1)}, "ridge must be positive and finite, got -1"),
         ({"ridge": jnp.float32(np.nan)}, "ridge must be positive and finite, got nan"),
         ({"classes": np.int64(0)}, "classes must be at least 1, got 0"),
@@ -106,26 +101,9 @@ def test_displacements_have_cosine_1_with_themselves_and_their_size():
     assert displacements(zero, moved)["a"] == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("net", "units"), [(mlp(64, (12, 5)), [12, 5]), (mlp(64, ()), []), (cnn((8, 8), (3, 4), (7,)), [48, 16, 7])]
-)
-def test_the_heads_of_a_network_read_its_last_hidden_activations(net, units):
-    params, x = net.init(jax.random.key(0)), jnp.asarray(RNG.normal(size=(9, 64)), jnp.float32)
-    hidden = net.hidden(params, x)
-    assert [layer.shape for layer in hidden] == [(9, count) for count in units]
-    last = hidden[-1] if hidden else x
-    assert all((layer >= 0).all() for layer in hidden)  # relu
-    logits = np.concatenate(
-        [last @ params[h]["kernel"] + params[h]["bias"][None] for h in ("class_head", "auxiliary_head")], 1
-    )
-    np.testing.assert_allclose(net.apply(params, x), logits, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="inputs must have shape"):
-        net.hidden(params, x[:, 1:])
-
-
 def test_an_exchanged_head_leaves_the_body_and_the_arguments_alone():
     net = mlp(4, (3,), classes=2)
-    a, b = net.init(jax.random.key(0)), net.init(jax.random.key(1))
+    a, b = (jax.eval_shape(net.init, jax.random.key(seed)) for seed in (0, 1))
     mixed = with_head(a, b)
     assert mixed["class_head"] is b["class_head"]
     assert all(mixed[layer] is a[layer] for layer in ("hidden_0", "auxiliary_head"))

@@ -51,16 +51,18 @@ def test_a_failed_check_exits_with_1(capsys, monkeypatch, rows):
     assert "FAILED" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_control_that_does_not_fail_is_a_failure(monkeypatch, rows):
-    monkeypatch.setattr(selfcheck, "verify", lambda *_, **__: rows[0].report)
-    row = selfcheck._must_fail("control", (), reason="first-order law")
+    monkeypatch.setattr(selfcheck, "verify_instance", lambda *_, **__: rows[0].report)
+    row = selfcheck._must_fail("control", None, reason="first-order law")
     assert not row.passed
     assert "no power" in row.remark
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_row_on_the_wrong_branch_or_of_the_wrong_order_is_a_failure(monkeypatch, rows):
-    monkeypatch.setattr(selfcheck, "verify", lambda *_, **__: rows[0].report)
-    assert not selfcheck._must_hold("row", (), branch="orthogonal", smooth=False).passed
+    monkeypatch.setattr(selfcheck, "verify_instance", lambda *_, **__: rows[0].report)
+    assert not selfcheck._must_hold("row", None, branch="orthogonal").passed
     slow = dataclasses.replace(rows[0].report, remainder_order=1.5)
-    monkeypatch.setattr(selfcheck, "verify", lambda *_, **__: slow)
-    assert not selfcheck._must_hold("row", (), branch="transfer", smooth=True).passed
+    monkeypatch.setattr(selfcheck, "verify_instance", lambda *_, **__: slow)
+    assert not selfcheck._must_hold("row", None, order=True).passed

@@ -28,14 +28,10 @@ def test_summary_of_float32_seeds_is_computed_in_float64_and_holds_plain_floats(
     assert type(summary.n) is int
 
 
-def test_one_value_has_no_spread():
-    summary = summarize([0.25])
-    assert (summary.mean, summary.sd, summary.ci95, summary.n, summary.values) == (0.25, None, None, 1, (0.25,))
-
-
-def test_equal_values_have_none_either_but_it_is_known():
-    summary = summarize([0.5, 0.5, 0.5])
-    assert (summary.mean, summary.sd, summary.ci95) == (0.5, 0, 0)
+def test_one_value_has_no_spread_and_equal_values_have_one_of_0():
+    one, equal = summarize([0.25]), summarize([0.5, 0.5, 0.5])
+    assert (one.mean, one.sd, one.ci95, one.n, one.values) == (0.25, None, None, 1, (0.25,))
+    assert (equal.mean, equal.sd, equal.ci95) == (0.5, 0, 0)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -52,8 +48,6 @@ def test_what_cannot_be_summarised_is_an_error(values):
     ("level", "comparisons", "z"),
     [
         (0.95, 1, 1.959964),
-        (0.90, 1, 1.644854),
-        (0.99, 1, 2.575829),
         (0.95, 2, 2.241403),  # each at 97.5%
         (0.95, 5, 2.575829),  # each at 99%
         (0.95, 6, 2.638257),
@@ -65,21 +59,9 @@ def test_band_is_z_from_the_tables_times_the_error_of_both_means(level, comparis
     assert (low, high) == pytest.approx((0.5 - half_width, 0.5 + half_width), abs=1e-6)
 
 
-def test_six_bands_hold_together_as_often_as_they_promise():
-    rng, runs, n, ours = np.random.default_rng(0), 40_000, 30, 10
-    sds = np.array([0.05, 0.1, 0.2, 0.4, 1.0, 3.0])
-    earlier = rng.normal(0, sds, (runs, n, 6)).mean(axis=1)
-    later = rng.normal(0, sds, (runs, ours, 6)).mean(axis=1)
-
-    def share(ours, comparisons):
-        bands = np.array([mean_band(0, sd, n, ours=ours, level=0.95, comparisons=comparisons) for sd in sds])
-        difference = later - earlier
-        return np.mean(np.all((bands[:, 0] <= difference) & (difference <= bands[:, 1]), axis=1))
-
-    independent = (1 - 0.05 / 6) ** 6  # what Bonferroni gives for independent means, a little over 95%
-    assert share(ours, 6) == pytest.approx(independent, abs=4 * (independent * 0.05 / runs) ** 0.5)
-    assert share(10**9, 6) < 0.5  # the check sees a band that forgets the scatter of our mean
-    assert share(ours, 1) < 0.8  # and one that forgets that there are six
+def test_band_with_a_spread_from_few_values_is_that_of_students_t():
+    few = mean_band(0.5, 0.1, 100, ours=10, level=0.95, comparisons=1, degrees=9)
+    assert few[1] - 0.5 == pytest.approx(2.2621572 * 0.1 * (1 / 100 + 1 / 10) ** 0.5, rel=1e-6)
 
 
 # Verdicts
@@ -120,23 +102,14 @@ def test_verdicts_by_hand():
 
 
 @pytest.mark.usefixtures("table")
-@pytest.mark.parametrize(("mean", "holds"), [(0.4498, False), (0.4500, True), (0.5500, True), (0.5502, False)])
-def test_a_verdict_turns_at_the_ends_of_its_band(mean, holds):
-    a, _ = judge("lab", "small", {"a": seeds(mean, 25), "b": seeds(0.2, 2)})  # the band is 0.5 -+ 0.050120
-    assert a.holds == holds
-
-
-@pytest.mark.usefixtures("table")
-def test_more_seeds_are_held_to_a_narrower_band():
+def test_a_verdict_turns_at_the_ends_of_its_band_which_is_narrower_for_more_seeds():
+    for mean, holds in ((0.4498, False), (0.4500, True), (0.5500, True), (0.5502, False)):
+        a, _ = judge("lab", "small", {"a": seeds(mean, 25), "b": seeds(0.2, 2)})  # the band is 0.5 -+ 0.050120
+        assert a.holds == holds
     widths = [judge("lab", "small", {"a": seeds(0.5, n), "b": seeds(0, n)})[0].high - 0.5 for n in (1, 4, 100, 10**4)]
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] == pytest.approx(2.241403 * 0.01 * 1.01**0.5, rel=1e-5)
-
-
-@pytest.mark.usefixtures("table")
-def test_nothing_expected_no_verdict():
-    assert judge("lab", "big", {}) == []
-    assert judge("other", "small", {}) == []
+    assert judge("lab", "big", {}) == judge("other", "small", {}) == [], "nothing expected, no verdict"
 
 
 def test_expected_values_of_the_paper_are_those_of_its_figure():
@@ -158,11 +131,6 @@ def test_expected_values_of_the_paper_are_those_of_its_figure():
     no_transfer = {name: seeds(0.1, 100) for name in rerun}
     held = {verdict.condition for verdict in judge("fig10", "paper", no_transfer) if verdict.holds}
     assert held == {"reference", "cross_aux"}
-
-
-def test_band_with_a_spread_from_few_values_is_that_of_students_t():
-    few = mean_band(0.5, 0.1, 100, ours=10, level=0.95, comparisons=1, degrees=9)
-    assert few[1] - 0.5 == pytest.approx(2.2621572 * 0.1 * (1 / 100 + 1 / 10) ** 0.5, rel=1e-6)
 
 
 # Rank correlation
@@ -198,35 +166,6 @@ def test_rank_correlation_sees_order_alone():
     assert rank_correlation(np.exp(x), y**3) == rank_correlation(x, y)
     found = rank_correlation(x, -np.exp(x))
     assert (found.rho, found.low, found.high) == pytest.approx((-1, -1, -1))
-
-
-def share_covered(draw, rho, runs=200):
-    intervals = [rank_correlation(*draw(), resamples=400) for _ in range(runs)]
-    return np.mean([found.low <= rho <= found.high for found in intervals])
-
-
-def test_interval_covers_the_rho_of_a_normal_population_as_often_as_it_promises():
-    rng, r = np.random.default_rng(0), 0.8
-
-    def draw():
-        x, e = rng.normal(size=(2, 40))
-        return x, r * x + (1 - r**2) ** 0.5 * e
-
-    rho = 6 / np.pi * np.arcsin(r / 2)  # Spearman's rho of the bivariate normal distribution
-    error = (0.05 * 0.95 / 200) ** 0.5
-    assert share_covered(draw, rho) == pytest.approx(0.95, abs=3 * error)
-    assert share_covered(draw, rho - 0.2) < 0.5  # the check sees another rho
-
-
-def test_interval_covers_where_half_of_the_pairs_are_a_clump_without_correlation():
-    rng = np.random.default_rng(0)
-
-    def draw(n=40):
-        clump, x, e = rng.random(n) < 0.5, rng.normal(size=n), rng.normal(size=n)
-        return np.where(clump, 2 + 0.3 * x, x), np.where(clump, 0.8 + 0.1 * e, 0.1 * x + 0.03 * e)
-
-    rho = stats.spearmanr(*draw(400_000)).statistic
-    assert share_covered(draw, rho) == pytest.approx(0.95, abs=3 * (0.05 * 0.95 / 200) ** 0.5)
 
 
 def test_a_permuted_predictor_predicts_nothing():
@@ -275,13 +214,10 @@ def test_a_band_names_the_number_that_is_wrong(changed, message):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    "changed",
-    [{"level": np.float32(0)}, {"level": np.nan}, {"resamples": np.int64(0)}, {"resamples": 1.5}, {"seed": -1}],
-)
-def test_a_rank_correlation_names_the_setting_that_is_wrong(changed):
-    with pytest.raises(ValueError, match=f"{next(iter(changed))} must be"):
-        rank_correlation([1, 2, 3, 4], [1, 3, 2, 4], **changed)
+def test_a_rank_correlation_names_the_setting_that_is_wrong():
+    for changed in ({"level": np.float32(0)}, {"level": np.nan}, {"resamples": 1.5}, {"seed": -1}):
+        with pytest.raises(ValueError, match=f"{next(iter(changed))} must be"):
+            rank_correlation([1, 2, 3, 4], [1, 3, 2, 4], **changed)
 
 
 # Few seeds

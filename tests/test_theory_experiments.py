@@ -1,52 +1,34 @@
 """The experiments on Theorem 1: each runs in small through the command, holds, and is drawn only if it does."""
 
+import contextlib
 import dataclasses
-import importlib.util
+import io
 import json
-import subprocess
-import sys
 
 import jax
-import numpy as np
 import pytest
+import small
 
 import figures
-from experiments import EXPERIMENTS, theorem_layers, theory
+from experiments import theorem_layers, theory
 from experiments.expectations import judge
-from experiments.experiment import Context, Experiment, Variable, run
 from experiments.registry import find
 from sublim_theory import cli, data
 from sublim_theory.record import load
 from sublim_theory.statistics import summarize
 from sublim_theory.theorem import verify
 
-NAMES = [name for name in EXPERIMENTS if name.startswith("theorem_")]
+pytestmark = pytest.mark.training
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=small.THEORY)
 def smoke(request, tmp_path_factory):
     """Folder, exit status and output of the smoke preset of each experiment, run through the command once."""
-    out = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
+    out, shown = tmp_path_factory.mktemp(request.param), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
         patch.setenv("COLUMNS", "140")
-        capture = request.getfixturevalue("capture")
-        status, shown = capture(["reproduce", request.param, "--preset", "smoke", "--out", str(out)])
-    return out / f"{request.param}-smoke", status, shown
-
-
-@pytest.fixture(scope="module")
-def capture():
-    """Exit status and standard output of a command in this process."""
-    import contextlib
-    import io
-
-    def run(argv):
-        shown = io.StringIO()
-        with contextlib.redirect_stdout(shown):
-            status = cli.main(argv)
-        return status, shown.getvalue()
-
-    return run
+        status = cli.main(["reproduce", request.param, "--preset", "smoke", "--out", str(out)])
+    return out / f"{request.param}-smoke", status, shown.getvalue()
 
 
 def test_smoke_holds_and_leaves_a_record_with_its_figure(smoke):
@@ -63,14 +45,6 @@ def test_smoke_holds_and_leaves_a_record_with_its_figure(smoke):
         "summary.json", summary["table"]["file"], "chunks", f"{name}.png", f"{name}.svg"
     }  # fmt: skip
     assert not jax.config.jax_enable_x64, "64 bits were left switched on"
-
-
-def test_the_figure_is_the_same_when_it_is_drawn_again(smoke, tmp_path):
-    folder, _, _ = smoke
-    paths = figures.save(load(folder), tmp_path)
-    assert len(paths) == 2
-    for path in paths:
-        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
 
 
 def changed(record, name, at, index, value):
@@ -136,31 +110,10 @@ def test_what_follows_from_the_numbers_is_in_the_record(smoke):
     assert same.expectations == record.expectations
 
 
-def test_every_theory_experiment_is_tampered_with():
-    assert set(TAMPERED) == set(NAMES)
-
-
-@pytest.fixture
-def layers():
-    """A tiny record of theorem_layers, made up: the expected shares."""
-    shares = {"auxiliary": [0.5216, 0.4784, 0.0, 0.0], "all": [0.2248, 0.3626, 0.4126, 0.0]}
-    settings = theorem_layers.PRESETS["smoke"].but(seeds=2)
-
-    def run_seed(protocol, _rates, _data, seed):
-        by_logit = np.append(np.zeros(10), np.random.default_rng(seed).dirichlet(np.ones(3)))
-        return {
-            "share": {logits: dict(zip(protocol.layers(), row, strict=True)) for logits, row in shares.items()},
-            "coefficient": dict.fromkeys(shares, np.ones(())),
-            "share_of_logit": dict.fromkeys(shares, by_logit),
-        }
-
-    made_up = dataclasses.replace(theorem_layers.EXPERIMENT, run_seed=run_seed, traced=False)
-    return run(made_up, settings, Context("smoke"))
-
-
-def test_the_command_reports_a_refused_figure_after_its_table(layers, capsys, monkeypatch, tmp_path):
-    layers.table["share"].loc[{"logits": "auxiliary", "layer": "class_head", "seed": 1}] = 1e-13
-    monkeypatch.setattr("experiments.experiment.run", lambda *_, **__: layers)
+@pytest.mark.parametrize("smoke", ["theorem_layers"], indirect=True)
+def test_the_command_reports_a_refused_figure_after_its_table(smoke, capsys, monkeypatch, tmp_path):
+    record = changed(load(smoke[0]), "share", {"logits": "auxiliary", "layer": "class_head"}, 1, 1e-13)
+    monkeypatch.setattr("experiments.experiment.run", lambda *_, **__: record)
     monkeypatch.setenv("COLUMNS", "140")
     assert cli.main(["reproduce", "theorem_layers", "--preset", "smoke", "--out", str(tmp_path)]) == 1
     shown, refused = capsys.readouterr()
@@ -168,29 +121,10 @@ def test_the_command_reports_a_refused_figure_after_its_table(layers, capsys, mo
     assert "exactly 0.0" in row
     assert "1.00e-13" in row
     assert "missed" in row
-    reason = "not drawn, for the record misses what is expected of it: auxiliary/class_head\n"
-    assert refused == f"sublim: {reason}"
+    assert refused == "sublim: not drawn, for the record misses what is expected of it: auxiliary/class_head\n"
     folder = tmp_path / "theorem_layers-smoke"
     assert (folder / "summary.json").exists()
     assert not list(folder.glob("*.png"))
-    again = subprocess.run([sys.executable, "-m", "figures", folder], capture_output=True, text=True, check=False)
-    assert again.returncode == 1
-    assert again.stderr == reason
-
-
-def test_figures_of_the_theory_need_no_jax_and_no_experiment(layers, tmp_path):
-    layers.save(tmp_path)
-    drawn = [name for name in NAMES if importlib.util.find_spec(f"figures.{name}")]
-    code = f"""
-import sys, pathlib, figures.any_record
-from sublim_theory.record import load
-folder = pathlib.Path({str(tmp_path)!r})
-print(*sorted(path.name for path in figures.save(load(folder), folder)))
-import {", ".join(f"figures.{name}" for name in drawn)}
-print(*sorted({{"jax", "flax", "optax", "sublim_theory.theorem", "experiments"}} & set(sys.modules)))
-"""
-    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert shown.splitlines() == ["theorem_layers.png theorem_layers.svg", ""]
 
 
 def test_a_bound_holds_for_every_seed_and_names_the_worst():
@@ -216,50 +150,6 @@ def test_a_bound_holds_for_every_seed_and_names_the_worst():
         judge("theorem_layers", "custom", {"nothing": summarize([0.0])})
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("theorem_cosines --epsilon 0", "epsilon must lie in (0, 1], got 0.0"),
-        ("theorem_cosines --activations tahn", "unknown activation 'tahn'; did you mean 'tanh'?"),
-        ("theorem_alignment --decades 3", "decades must be at least 9"),
-        ("theorem_alignment --losses hubre", "unknown imitation loss 'hubre'; did you mean 'huber'?"),
-        ("theorem_decrease --images 0", "images must be at least 1, got 0"),
-        ("theorem_layers --hidden 16 0", "hidden[1] must be at least 1, got 0"),
-        ("theorem_mismatch --ratios -1", "ratios must be positive"),
-        ("theorem_mismatch --perturbations 0", "perturbations must be at least 1, got 0"),
-        ("theorem_orthogonal --noise unifrom", "unknown noise 'unifrom'; did you mean 'uniform'?"),
-        ("theorem_orthogonal --seeds 0", "seeds must be at least 1, got 0"),
-        ("theorem_layers --auxiliary 1", "auxiliary must be at least 2 for 'kl'"),
-    ],
-)
-def test_a_wrong_setting_is_named_before_any_work(capsys, line, message):
-    assert cli.main(["reproduce", *line.split()]) == 2
-    _, err = capsys.readouterr()
-    assert message in err
-    assert err.count("\n") == 1
-
-
-def test_finished_seeds_of_an_untraced_experiment_are_taken_from_their_chunks(tmp_path):
-    settings, ran = theorem_layers.PRESETS["smoke"].but(seeds=3), []
-
-    def run_seed(_protocol, _rates, _data, seed):
-        ran.append((seed, jax.config.jax_enable_x64))
-        if len(ran) == 3:
-            raise KeyboardInterrupt
-        return {"value": seed / 3, "row": [seed, 1.0]}
-
-    variables = {"value": Variable(condition="value"), "row": Variable(inner=("column",))}
-    untraced = {"traced": False, "dtype": "float64"}
-    experiment = Experiment("test", "", {}, run_seed=run_seed, variables=variables, **untraced)
-    with pytest.raises(KeyboardInterrupt):
-        run(experiment, settings, Context("smoke", chunks=tmp_path))
-    record = run(experiment, settings, Context("smoke", chunks=tmp_path))
-    assert ran == [(0, True), (1, True), (2, True), (2, True)]
-    np.testing.assert_array_equal(record.table["value"], np.arange(3) / 3)
-    np.testing.assert_array_equal(record.table["row"], [[0, 1], [1, 1], [2, 1]])
-    assert record.provenance["resumed_seeds"] == 2
-
-
 @pytest.mark.parametrize("smoke", ["theorem_layers"], indirect=True)
 def test_a_seed_among_others_has_the_numbers_that_verify_finds_for_it_alone(smoke):
     table, protocol = load(smoke[0]).table.sel(logits="auxiliary", seed=2), theorem_layers.PRESETS["smoke"].protocol
@@ -275,9 +165,3 @@ def test_a_seed_among_others_has_the_numbers_that_verify_finds_for_it_alone(smok
         assert table["share"].sel(layer=layer) * report.first_order == pytest.approx(share, rel=1e-9)
     by_logit = table["share_of_logit"].values * report.first_order
     assert by_logit == pytest.approx(report.by_logit, rel=1e-9, abs=0)
-
-
-def test_more_images_than_the_data_set_has_are_refused(capsys, tmp_path):
-    line = f"reproduce theorem_layers --preset smoke --images 99999 --out {tmp_path}"
-    assert cli.main(line.split()) == 2
-    assert "images must be at most 1437 for digits, got 99999" in capsys.readouterr().err

@@ -4,34 +4,23 @@ import dataclasses
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 
 import figures
-from experiments import fig10, traps
-from experiments.distillation import Rates, Split, Start
+from experiments import traps
+from experiments.distillation import Split, Start
 from experiments.expectations import judge
-from experiments.experiment import Settings, run
-from sublim_theory import losses
-from sublim_theory.data import load as load_data
-from sublim_theory.record import load
+from sublim_theory import data, losses
 
-SETTINGS = traps.PRESETS["smoke"].but(
-    hidden=(32,),
-    learning_rate=3e-3,
-    batch_size=64,
-    noise_images=2000,
-    teacher_epochs=15,
-    student_epochs=6,
-)
-PROTOCOL = SETTINGS.protocol
-NET = PROTOCOL.make_network(SETTINGS.rates, PROTOCOL.select(load_data("digits")))
+SETTINGS = small.settings("traps")
+NET = SETTINGS.protocol.make_network(SETTINGS.rates, SETTINGS.protocol.select(data.load("digits")))
 
 
 @pytest.fixture(scope="module")
-def record():
-    return run(traps.EXPERIMENT, SETTINGS)
+def record(recorded):
+    return recorded("traps", SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +37,6 @@ def values(record, name):
     return np.asarray(record.conditions[name].values)
 
 
-def settings(**changes):
-    shared = {name: value for name, value in SETTINGS.flat().items() if name not in ("decay", "share")} | changes
-    return Settings.of(fig10.Protocol, Rates, **shared, students=("student_aux", "cross_aux"))
-
-
 def losses_of(record, student):
     """Of every update, [seeds, steps]."""
     return record.table["student_loss"].sel(student=student).values
@@ -61,50 +45,29 @@ def losses_of(record, student):
 def test_every_condition_is_there_in_its_order(record):
     last = ("permuted", "selected/student", "selected/control", "one_logit/difference")
     assert tuple(record.conditions) == ("reference", "teacher", *traps.STUDENTS, *last)
-    assert {summary.n for summary in record.conditions.values()} == {SETTINGS.seeds}
 
 
-@pytest.mark.parametrize(
-    ("names", "changes"),
-    [
-        (("student_aux", "cross_aux"), {}),
-        (("torch/student", "torch/control"), {"init": "torch"}),
-    ],
-)
-def test_the_right_way_and_another_protocol_are_figure_10_with_its_settings(record, names, changes):
-    theirs = run(fig10.EXPERIMENT, settings(**changes))
-    for name, condition in zip(names, ("student_aux", "cross_aux"), strict=True):
-        # Another program with more students in it: float32 rounding.
-        ours, others = losses_of(record, name), losses_of(theirs, condition)
-        np.testing.assert_allclose(ours[:, :20], others[:, :20], rtol=1e-3, atol=1e-6)
-        np.testing.assert_allclose(values(record, name), values(theirs, condition), atol=0.03)
-
-
-def test_what_fakes_transfer_has_it_before_the_first_step(record):
-    """A copy of the trained teacher has nothing to learn: its loss is rounding from the first update on."""
-    copied, right = (losses_of(record, name)[:, 0] for name in ("copied/student", "student_aux"))
-    assert copied.max() < 1e-6 < right.min()
+def test_every_student_is_another_and_goes_wrong_as_it_is_said_to(record):
+    right = losses_of(record, "student_aux")
+    assert len({losses_of(record, name).tobytes() for name in traps.STUDENTS}) == len(traps.STUDENTS)
+    # A copy of the trained teacher has nothing to learn: its loss is rounding from the first update on.
+    assert losses_of(record, "copied/student")[:, 0].max() < 1e-6 < right[:, 0].min()
     np.testing.assert_allclose(values(record, "copied/student"), values(record, "teacher"), atol=0.05)
-
-
-def test_what_hides_transfer_leaves_a_student_near_chance(record):
-    assert record.conditions["student_aux"].mean > 0.3
-    for name in ("fresh", "other_noise", "adam_l2/student"):
-        assert record.conditions[name].mean < 0.2, name
-    np.testing.assert_allclose(values(record, "adamw/student"), values(record, "student_aux"), atol=0.05)
+    # So little decay does nothing, unless Adam rescales it: weights from pixels that never vary have no other gradient.
+    np.testing.assert_allclose(losses_of(record, "adamw/student"), right, rtol=1e-2)
+    assert np.abs(losses_of(record, "adam_l2/student") / right - 1).max() > 0.1
 
 
 def test_a_softmax_over_one_logit_moves_nothing_and_squared_error_does(record):
     assert not losses_of(record, "one_logit/softmax").any()
     assert values(record, "one_logit/softmax").tolist() == values(record, "reference").tolist()
-    assert (losses_of(record, "one_logit/squared_error") > 0).all()
-    assert record.conditions["one_logit/squared_error"].mean > record.conditions["reference"].mean
+    assert (np.diff(losses_of(record, "one_logit/squared_error")[:, ::9]) < 0).all()
 
 
 def test_the_best_epoch_is_never_below_the_last(record):
     for name, kind in {"student_aux": "student", "cross_aux": "control"}.items():
         path = record.table["accuracy_by_epoch"].sel(kind=kind).values
-        assert path.shape == (SETTINGS.seeds, PROTOCOL.student_epochs)
+        assert path.shape == (SETTINGS.seeds, SETTINGS.protocol.student_epochs)
         assert path[:, -1].tolist() == values(record, name).tolist()
         assert path.max(axis=1).tolist() == values(record, f"selected/{kind}").tolist()
     assert (values(record, "selected/control") >= values(record, "cross_aux")).all()
@@ -124,17 +87,6 @@ def test_misplaced_labels_are_those_of_another_image(logits):
     found = traps.misplaced(losses.kl_divergence)(student, teacher)
     expected = [losses.kl_divergence(student[i : i + 1], teacher[i - 1 : i or None])[0] for i in range(7)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_a_sliced_softmax_pulls_where_student_and_teacher_agree_and_at_the_class_logits(logits):
-    _, teacher = logits
-
-    def pull(loss):
-        return np.abs(jax.grad(lambda z: jnp.sum(loss(z, teacher)))(teacher)).max(axis=0)
-
-    restricted = pull(losses.on_logits(losses.kl_divergence, NET.auxiliary))
-    assert restricted.max() < 1e-6
-    assert pull(traps.sliced(NET)).min() > 1e-3
 
 
 def test_a_sliced_softmax_is_the_sum_over_the_auxiliary_entries(logits):
@@ -173,23 +125,6 @@ def test_a_truncated_start_is_the_reference_cut_off_at_two_standard_deviations()
     assert not np.asarray(after["bias"]).any()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"init": "he"}, "init is what a trap changes: it must be paper, got he"),
-        ({"optimizer": "sgd"}, "optimizer is what a trap changes: it must be adam, got sgd"),
-        ({"loss": "squared_error"}, "loss is what a trap changes"),
-        ({"temperature": 2.0}, "temperature is what a trap changes: it must be None, got 2.0"),
-        ({"auxiliary": 1}, "auxiliary must be at least 2"),
-        ({"decay": 0.0}, "decay must be positive and finite, got 0.0"),
-        ({"share": 1.0}, r"share must lie in \(0, 1\), got 1.0"),
-    ],
-)
-def test_a_wrong_setting_is_named(change, message):
-    with pytest.raises(ValueError, match=message):
-        SETTINGS.but(**change)
-
-
 def altered(record, **changes):
     """The record with other values of some conditions."""
     table, rows = record.table.copy(deep=True), {row.name: row for row in record.rows}
@@ -198,10 +133,8 @@ def altered(record, **changes):
     return dataclasses.replace(record, table=table)
 
 
-def test_the_figure_is_drawn_from_the_saved_record_with_a_row_a_trap(record, drawing, tmp_path):
-    record.save(tmp_path)
-    saved = load(tmp_path)
-    (figure,) = drawing.draw(saved).values()
+def test_the_figure_has_a_row_a_trap(record, drawing):
+    (figure,) = drawing.draw(record).values()
     (axes,) = figure.axes
     rows = [label.get_text() for label in axes.get_yticklabels()]
     assert sorted(rows) == sorted(text for _, text in drawing.ROWS.values())
@@ -209,7 +142,6 @@ def test_the_figure_is_drawn_from_the_saved_record_with_a_row_a_trap(record, dra
     texts = {text: wrong for wrong, (_, text) in drawing.ROWS.items()}
     pairs = [(drawing.ROWS[wrong][0], wrong) for wrong in map(texts.get, rows)]
     assert drawn == [[record.conditions[name].mean for name in each] for each in zip(*pairs, strict=True)]
-    assert {path.name for path in figures.save(saved, tmp_path)} == {"traps.png", "traps.svg"}
 
 
 def test_the_record_decides_what_a_mistake_does(record, drawing):

@@ -4,19 +4,17 @@ import functools
 import itertools
 import json
 import shutil
-import statistics
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from screens import DESKTOP, PHONE
 
 from sublim_theory import geometry, losses, theorem
 from sublim_theory.theorem.compiling import in_float64
 from website import interactive as weights
-
-DESKTOP, PHONE = (1280, 900), (360, 740)
 
 FOLDER = Path(__file__).parents[2] / "docs" / "interactive"
 
@@ -33,11 +31,11 @@ ABSOLUTE = {"imitation": 1e-14}
 """The library's imitation losses subtract outputs of size 1; the page's do not. See `test_small_steps`."""
 
 SETTING = {"epsilon": 0.1, "alpha": 2.0, "distance": 0, "other": 1, "m": 3, "loss": "kl"}
-KINDS = (("kl", 1), ("kl", 3), ("squared_error", 1), ("squared_error", 5))
+KINDS = (("kl", 3), ("squared_error", 5))
 GRID = [
     {"epsilon": epsilon, "alpha": alpha, "distance": distance, "other": other, "m": m, "loss": loss}
-    for epsilon, alpha, distance, other, (loss, m) in itertools.product(
-        (1e-9, 1e-4, 0.1, 1, 30, 1e3), (1e-3, 2, 1e3), (0, 0.3, 1), (1, 3), KINDS
+    for (epsilon, alpha), (distance, other), (loss, m) in itertools.product(
+        ((1e-9, 1e3), (1e-4, 2), (1, 1e-3), (1e3, 2)), ((0, 1), (0.3, 1), (1, 3)), KINDS
     )
 ]
 
@@ -178,10 +176,10 @@ def test_the_numbers_are_the_librarys(interactive, exported):
         require_shown(texts, numbers)
 
 
-@pytest.mark.parametrize("loss", ["kl", "squared_error"])
-def test_one_wrong_weight_is_seen(interactive, exported, loss):
+@pytest.mark.parametrize(("loss", "m"), KINDS)
+def test_one_wrong_weight_is_seen(interactive, exported, loss, m):
     """The negative control of the comparison: one weight of the page's is wrong in its sixth digit."""
-    data, setting = json.loads(exported), {**SETTING, "loss": loss}
+    data, setting = json.loads(exported), {**SETTING, "loss": loss, "m": m}
     data["starts"][0]["hidden_1"]["kernel"][3][5] *= 1 + 1e-6
     ((numbers, _),) = in_page(interactive(text=json.dumps(data)).page, [setting])
     with pytest.raises(AssertionError, match="epsilon"):
@@ -251,31 +249,6 @@ def test_a_key_moves_it(interactive):
     assert f"epsilon={slider.get_attribute('aria-valuetext')}" in page.url
 
 
-def test_how_long_an_answer_takes(interactive, capsys):
-    """The target is 100 ms on two quiet cores, and is printed; only an answer that does not scale fails."""
-    page = interactive().page
-    page.get_by_role("slider", name="ε").focus()
-    times = page.evaluate(
-        """async () => {
-            const { view } = await import(new URL("page.js", document.baseURI));
-            const slider = document.activeElement;
-            const times = [];
-            for (let i = 0; i < 60; i++) {
-                const began = performance.now();
-                slider.value = Number(slider.value) - 1;
-                slider.dispatchEvent(new Event("input"));
-                await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
-                times.push([view.milliseconds, performance.now() - began]);
-            }
-            return times;
-        }"""
-    )
-    with capsys.disabled():
-        for name, each in zip(("computed and drawn", "until painted"), zip(*times, strict=True), strict=True):
-            print(f"\ninteractive page, {name}: median {statistics.median(each):.1f} ms, longest {max(each):.1f} ms")
-    assert statistics.median(answer for answer, _ in times) < 1000
-
-
 def test_the_address_is_the_setting(interactive):
     seen = interactive("#epsilon=0.02&alpha=5&distance=0.25&other=2&m=4&loss=squared_error")
     page = seen.page
@@ -303,8 +276,7 @@ def test_without_weights_it_says_what_is_missing(site, visit):
     assert "weights.json: 404" in seen.page.locator("#subliminal-interactive").inner_text()
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
 def test_everybody_can_use_it(interactive, size, scheme):
     seen = interactive("#distance=0.4", size)
     seen.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")

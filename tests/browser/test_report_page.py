@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 import xarray as xr
+from screens import DESKTOP, PHONE
 
 from reports.command import report
 from sublim_theory.record import Record, load
 
-DESKTOP, PHONE = (1280, 900), (360, 740)
 SEEDS = 8
 NETWORKS = ["reference", "teacher", "student_aux", "student_all", "cross_aux", "cross_all"]
 MARKUP = "<a href='javascript:alert(1)'>name %{y} <b>bold<script>alert(2)"
@@ -92,10 +92,11 @@ def test_the_page_is_sound(visit, address, size, scheme):
     assert seen.violations() == []
 
 
-def test_a_chart_is_drawn_when_it_is_near_and_shows_its_seeds(visit, address, folders):
+def test_a_chart_is_drawn_when_it_is_near_and_shows_its_seeds_and_a_sweep_is_a_line_over_its_values(
+    visit, address, folders
+):
     seen = visit(address, DESKTOP)
-    drawn = seen.page.locator(".chart:has(svg)").count()
-    assert drawn < seen.page.locator(".chart").count()
+    assert seen.page.locator(".chart:has(svg)").count() < seen.page.locator(".chart").count()
 
     fig10 = chart(seen, "^fig10, paper")
     seeds, means = fig10.locator(".boxlayer path.point"), fig10.locator(".scatterlayer .points path")
@@ -111,9 +112,6 @@ def test_a_chart_is_drawn_when_it_is_near_and_shows_its_seeds(visit, address, fo
     seeds.nth(2 * SEEDS).hover(force=True)
     told.get_by_text(f"seed {seed}: {min(found.values):.4f}").wait_for()
 
-
-def test_a_sweep_is_a_line_over_its_values(visit, address):
-    seen = visit(address, DESKTOP)
     sweep = chart(seen, "^sweep convolutional, default: accuracy, network student aux")
     assert sweep.locator(".lines path.js-line").count() == 2
     assert sweep.locator(".xtick text").all_text_contents() == ["uniform", "blurred", "perlin"]
@@ -151,28 +149,22 @@ def test_tables_scroll_in_their_own_boxes_by_keyboard(visit, address):
     until(seen, "(each) => each.tabIndex < 0", box.element_handle())
 
 
-def test_charts_fit_the_window_and_the_theme(visit, address):
+def test_charts_fit_the_window_the_theme_and_the_paper(visit, address):
     seen = visit(address, DESKTOP)
     fig10 = chart(seen, "^fig10, paper")
-    ink = "(each) => getComputedStyle(each.querySelector('.annotation text')).fill"
-    before = fig10.evaluate(ink)
-    seen.page.emulate_media(color_scheme="dark")
-    until(seen, f"([each, before]) => ({ink})(each) !== before", [fig10.element_handle(), before])
-    seen.page.set_viewport_size({"width": 400, "height": 800})
-    right = "(each) => each.querySelector('svg.main-svg').getBoundingClientRect().right <= 400"
-    until(seen, right, fig10.element_handle())
-
-
-def test_everything_is_on_paper(visit, address):
-    seen = visit(address, DESKTOP)
     width = "(each) => each.querySelector('svg.main-svg').getBoundingClientRect().width"
-    fig10 = chart(seen, "^fig10, paper")
-    before = fig10.evaluate(width)
-    seen.page.emulate_media(color_scheme="dark", media="print")
+    ink = "(each) => getComputedStyle(each.querySelector('.annotation text')).fill"
+    light, before = fig10.evaluate(ink), fig10.evaluate(width)
+    seen.page.emulate_media(color_scheme="dark")
+    until(seen, f"([each, light]) => ({ink})(each) !== light", [fig10.element_handle(), light])
+    seen.page.emulate_media(media="print")
     until(seen, "[...document.querySelectorAll('.chart')].every((each) => each.querySelector('.points'))")
     assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(253, 253, 252)"
     until(seen, f"(each) => ({width})(each) === 620", fig10.element_handle())
     assert seen.page.pdf().startswith(b"%PDF")
     seen.page.emulate_media(media="screen")
     until(seen, f"([each, before]) => ({width})(each) === before", [fig10.element_handle(), before])
+    seen.page.set_viewport_size({"width": 400, "height": 800})
+    right = "(each) => each.querySelector('svg.main-svg').getBoundingClientRect().right <= 400"
+    until(seen, right, fig10.element_handle())
     assert seen.errors == []
