@@ -2,7 +2,7 @@
 
 Nothing here knows a network: parameters, and vectors of them, are pytrees of arrays of any structure, `f` any function
 of them, `loss(z, y)` any per-example loss of its outputs. Everything is traceable and works in the dtype it is given.
-Sums and products of pytrees are those of `optax.tree`.
+Sums and products of pytrees are those of `optax.tree`. In the examples `f(w, x) = x @ w` and the loss is squared error.
 """
 
 from collections.abc import Callable
@@ -100,16 +100,14 @@ def alignment(a: Params, b: Params) -> Alignment:
 def project_out(gradient: Params, trait_gradient: Params, *, both_signs: bool = False) -> Params:
     """The gradient without its component along the trait gradient, where that component would lower the trait loss.
 
-    With `g . t > 0` the result is `g - (g . t / t . t) t`, on the normal plane of `t`: to first order the step leaves
-    the trait loss as it is. Otherwise the step raises the trait loss already, and `g` is returned as it is, unless
-    `both_signs`. An optimiser that rescales coordinates, such as Adam, takes the step off that plane again.
-    (Kitkana and Arora, arXiv 2604.25779.)
+    With `g . t > 0` the result is `g - (g . t / t . t) t`: to first order the step leaves the trait loss as it is.
+    Otherwise the step raises the trait loss already, and `g` is returned as it is, unless `both_signs`. An optimiser
+    that rescales coordinates, such as Adam, takes it off that plane again. (Kitkana and Arora, arXiv 2604.25779.)
 
     Args:
         gradient: g, a pytree.
         trait_gradient: t, of the same structure.
-        both_signs: project wherever the two are not orthogonal. One-sided projection keeps what raises the trait loss,
-            and so drives the student away from the trait; this takes neither side.
+        both_signs: project wherever the two are not orthogonal; one-sided, the student is driven away from the trait.
 
     >>> project_out({"w": jnp.array([1.0, 1.0])}, {"w": jnp.array([2.0, 0.0])})["w"].tolist()
     [0.0, 1.0]
@@ -120,14 +118,8 @@ def project_out(gradient: Params, trait_gradient: Params, *, both_signs: bool = 
 def project_random(gradient: Params, trait_gradient: Params, key: Key[Array, ""]) -> Params:
     """The control of `project_out`: remove as much, where it removes something, along a random direction.
 
-    In each array the direction is isotropic with the norm of the trait gradient there, so it is spread over the
-    layers alike; of the two ways along it, it takes the one that shortens the gradient to first order. What is removed
-    has the norm `max(g . t, 0) / |t|`, which is more than the gradient's own component along that direction.
-
-    Args:
-        gradient: g, a pytree.
-        trait_gradient: t, of the same structure.
-        key: PRNG key of the direction.
+    In each array the direction is isotropic with the norm of the trait gradient there; of the two ways along it, it
+    takes the one that shortens the gradient. What is removed has the norm `max(g . t, 0) / |t|`.
 
     >>> g, t = {"w": jnp.array([1.0, 1.0])}, {"w": jnp.array([2.0, 0.0])}
     >>> round(float(norm(optax.tree.sub(g, project_random(g, t, jax.random.key(0))))), 6)
@@ -143,12 +135,10 @@ def project_random(gradient: Params, trait_gradient: Params, key: Key[Array, ""]
 def linearize(f: Callable[[Params, Any], Any], params: Params) -> Callable[[Params, Any], Any]:
     """The first-order (NTK) model of f: `f(params, x) + J(x) (theta - params)`, a function of the signature of f.
 
-    It is linear in its parameters and no Jacobian is ever formed: a value costs one Jacobian-vector product of f, a
-    gradient one vector-Jacobian product at `params`. So gradient descent on a loss with gradient g in the outputs is
-    the exact recursion `theta_{k+1} = theta_k - alpha E[J^T g(linear(theta_k, x), y)]`. For a quadratic loss and labels
-    that are first-order too, `y = linear(theta_T, x)`, it has the closed form
-    `theta_k - params = (I - (I - alpha G)^k) (theta_T - params)` with G of `gauss_newton_product`: the discrete form
-    of fact 11 in docs/theorem.md.
+    No Jacobian is formed: a value costs one Jacobian-vector product of f, a gradient one vector-Jacobian product. For a
+    quadratic loss and labels that are first-order too, gradient descent on it has the closed form
+    `theta_k - params = (I - (I - alpha G)^k) (theta_T - params)` with G of `gauss_newton_product`: fact 11 in
+    docs/theorem.md.
 
     Args:
         f: `f(params, x) -> outputs`, pure, differentiable in its first argument; outputs are any pytree.
@@ -228,7 +218,6 @@ def gauss_newton(
     Returns:
         The product, a pytree like `params`, and [n], `E[u_i (M u)_i]` with `u = J v`, which add up to `v^T G v`.
 
-    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
     >>> product, shares = gauss_newton(f, loss, jnp.ones((2, 1)), jnp.ones((2, 1)), jnp.eye(2))
     >>> product.tolist(), shares.tolist()
     ([[1.0], [1.0]], [2.0])
@@ -250,9 +239,9 @@ def gauss_newton_product(
     """`G v` with `G = E[J^T M J]`: the generalised Gauss-Newton (GGN) matrix, for a softmax loss the Fisher matrix.
 
     J is the Jacobian of f in the parameters and M the Hessian of the loss in the outputs, both at `params`, where the
-    outputs are their own labels; the mean is over the inputs. G is never formed: a product costs one Jacobian-vector
-    and one vector-Jacobian product a batch. For the squared error `sum (z - y)**2`, `M = 2 I`, and G has the non-zero
-    eigenvalues of `2 / inputs` times the empirical neural tangent kernel (NTK) `J J^T` on the inputs.
+    outputs are their own labels. G is never formed: a product costs one Jacobian-vector and one vector-Jacobian product
+    a batch. For the squared error G has the non-zero eigenvalues of `2 / inputs` times the empirical neural tangent
+    kernel (NTK) `J J^T`.
 
     Args:
         f: `f(params, x) -> outputs [batch, ..., n]`, pure.
@@ -262,10 +251,6 @@ def gauss_newton_product(
         inputs: a pytree of arrays [inputs, ...].
         batch_size: inputs at a time; all unless given.
 
-    Returns:
-        A pytree like `params`.
-
-    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
     >>> gauss_newton_product(f, loss, jnp.ones((2, 1)), jnp.ones((2, 1)), jnp.eye(2)).tolist()
     [[1.0], [1.0]]
     """
@@ -280,10 +265,6 @@ def gauss_newton_operator(
     The order of the coordinates is that of `jax.flatten_util.ravel_pytree`. It computes in the dtype of `params`,
     whatever the caller's setting. Arguments as in `gauss_newton_product`.
 
-    Returns:
-        An operator of shape [parameters, parameters].
-
-    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
     >>> gauss_newton_operator(f, loss, jnp.ones((2, 1)), jnp.eye(2)).matvec(np.ones(2)).tolist()
     [1.0, 1.0]
     """

@@ -8,7 +8,8 @@ Beyond the sign: how much comes through (the spectrum of G), how large the steps
 must be, and networks on which the conclusion fails without its hypotheses. The updates themselves are pure functions,
 `theorem.updates`, for anybody's `jit`.
 
-This package knows pure functions and pytrees, no network and no training.
+This package knows pure functions and pytrees, no network and no training. In the examples of its modules `instance` is
+one of `f(w, x) = x @ w` under squared error, with inputs such that G is the identity, and `L_T = |w|**2`.
 """
 
 from sublim_theory.geometry import by_layer, gauss_newton_product

@@ -43,33 +43,35 @@ COUPLING = 1e-9
 
 
 def differentiable(argument: str, f: Apply, params: Params, batch: Any) -> Apply:
-    """`f` as it is, or with the mode of differentiation that it lacks, traced in all of them."""
+    """`f` as it is, or with the mode of differentiation that it lacks; traced in all of them."""
     rows = len(jax.tree.leaves(batch)[0])
-    z = _traced(argument, f, params, batch)
+    z = _value_of_pure(argument, f, params, batch)
     shape = getattr(z, "shape", None)
     if shape is None or len(shape) < 2 or shape[0] != rows:
         given = type(z).__name__ if shape is None else shape
         raise ValueError(f"{argument} must return outputs [batch, n], got shape {given}")
     _require_float64(argument, z.dtype)
-    f = _with_both_modes(argument, f, params, batch)
-    _refuse_casts(argument, lambda theta: f(theta, batch), params)
-    _require_reproducible(argument, f, params, batch)
-    return f
+    return _with_both_modes(argument, f, params, batch)
 
 
 def differentiable_loss(loss: PerExampleLoss, z: AnyArray) -> PerExampleLoss:
-    """The loss as it is, or one whose gradient has the mode of differentiation that it lacks, traced in all of them."""
+    """The loss as it is, or one whose gradient has the mode of differentiation that it lacks; traced in all of them."""
     argument = "imitation_loss"
-    value = _traced(argument, loss, z, z)
+    value = _value_of_pure(argument, loss, z, z)
     shape = getattr(value, "shape", type(value).__name__)
     if shape != z.shape[:1]:
         raise ValueError(f"{argument} must return one value an example, {z.shape[:1]}, got {shape}")
     _require_float64(argument, value.dtype)
-    if not _lowers(lambda z: geometry.hessian_product(loss, z, z, z), z):
+
+    def bend(loss: PerExampleLoss) -> Callable[[jax.Array], jax.Array]:
+        return lambda z: geometry.hessian_product(loss, z, z, z)
+
+    equations = _derivative(argument, partial(geometry.loss_gradient, loss), z, z)
+    if _has_rules(equations) and not _lowers(bend(loss), z):
         loss = _loss_by_its_gradient(loss)
-        _traced(argument, lambda z: geometry.hessian_product(loss, z, z, z), z)
-    _refuse_casts(argument, partial(geometry.loss_gradient, loss), z, z)
-    _require_reproducible(argument, loss, z, z)
+        _traced(argument, bend(loss), z)
+        equations = _derivative(argument, partial(geometry.loss_gradient, loss), z, z)
+    _refuse_casts(argument, equations)
     return loss
 
 
@@ -96,11 +98,21 @@ def _with_both_modes(argument: str, function: Callable[..., Any], params: Params
     def forward(function: Callable[..., Any]) -> Callable[[Params], Any]:
         return lambda theta: jax.jvp(lambda theta: function(theta, *others), (theta,), (theta,))
 
-    _traced(argument, jax.grad(lambda theta: jnp.sum(function(theta, *others))), params)
-    if not _lowers(forward(function), params):
+    def derivative(function: Callable[..., Any]) -> list[Any]:
+        return _derivative(argument, lambda theta: function(theta, *others), params, reverse=True)
+
+    equations = derivative(function)
+    if _has_rules(equations) and not _lowers(forward(function), params):
         function = geometry.with_forward_mode(function)
         _traced(argument, forward(function), params)
+        equations = derivative(function)
+    _refuse_casts(argument, equations)
     return function
+
+
+def _has_rules(equations: list[Any]) -> bool:
+    """Whether rules of differentiation are left in a derivative; one may have no forward mode."""
+    return any(equation.primitive.name.startswith("custom_") for equation in equations)
 
 
 def _lowers(function: Callable[..., Any], *arguments: Any) -> bool:
@@ -112,10 +124,13 @@ def _lowers(function: Callable[..., Any], *arguments: Any) -> bool:
     return True
 
 
-def _traced(argument: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Shapes and dtypes of what a caller's function, or a derivative of it, returns; errors that name the argument."""
+def _traced(argument: str, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    """The program of what a function, or a derivative of it, computes, and shapes and dtypes of what it returns.
+
+    Errors name the argument.
+    """
     try:
-        return jax.eval_shape(own(function), *arguments)
+        return jax.make_jaxpr(own(function), return_shape=True)(*arguments)
     except jax.errors.UnexpectedTracerError as error:
         raise ValueError(_CLOSES.format(argument=argument)) from error
     except jax.errors.JAXTypeError:
@@ -155,35 +170,38 @@ _CASTS = (
 )
 
 
-def _refuse_casts(argument: str, function: Callable[..., Any], *arguments: Any) -> None:
-    narrow = narrowest(function, *arguments)
-    if narrow is not None:
-        raise ValueError(_CASTS.format(argument=argument, done="computes in", dtype=narrow))
+def _derivative(argument: str, function: Callable[..., Any], *arguments: Any, reverse: bool = False) -> list[Any]:
+    """The equations of the derivative of a function of pytrees; with `reverse`, that has been traced in reverse, too.
 
-
-def narrowest(function: Callable[..., Any], *arguments: Any) -> np.dtype | None:
-    """The dtype to which `function` casts a 64-bit number that depends on its arguments; None where it casts none.
-
-    Only the derivative is searched, so that constants in any dtype, and what is computed from them alone, count for
-    nothing. Nothing is computed: the function is traced.
-
-    Args:
-        function: a differentiable function of pytrees of float64 arrays.
-        arguments: where it is traced; values do not matter.
+    Nothing is computed: the function is traced once.
     """
-    found: list[np.dtype] = []
+    found: list[Any] = []
 
     def trace(*arguments: Any) -> None:
-        _, derivative = jax.linearize(own(function), *arguments)
-        for equation in _equations(jax.make_jaxpr(derivative)(*arguments)):
-            if equation.primitive.name == "reduce_precision" and equation.params["mantissa_bits"] < DIGITS:
-                found.append(np.dtype(np.float32))  # rounds as a cast does, and keeps the dtype
-            taken, given = ([_bits(v) for v in side] for side in (equation.invars, equation.outvars))
-            if 64 in taken:
-                found.extend(v.aval.dtype for v, bits in zip(equation.outvars, given, strict=True) if 0 < bits < 64)
+        value, derivative = jax.linearize(own(function), *arguments)
+        found.extend(_equations(jax.make_jaxpr(derivative)(*arguments)))
+        if reverse:
+            jax.linear_transpose(derivative, *arguments)(value)
 
-    jax.eval_shape(trace, *arguments)
-    return min(found, key=lambda dtype: dtype.itemsize, default=None)
+    _traced(argument, trace, *arguments)
+    return found
+
+
+def _refuse_casts(argument: str, equations: list[Any]) -> None:
+    """Refuse a function whose derivative casts a 64-bit number to fewer bits.
+
+    Constants in any dtype, and what is computed from them alone, count for nothing: they are in no derivative.
+    """
+    narrow: list[np.dtype] = []
+    for equation in equations:
+        if equation.primitive.name == "reduce_precision" and equation.params["mantissa_bits"] < DIGITS:
+            narrow.append(np.dtype(np.float32))  # rounds as a cast does, and keeps the dtype
+        taken, given = ([_bits(v) for v in side] for side in (equation.invars, equation.outvars))
+        if 64 in taken:
+            narrow.extend(v.aval.dtype for v, bits in zip(equation.outvars, given, strict=True) if 0 < bits < 64)
+    if narrow:
+        dtype = min(narrow, key=lambda dtype: dtype.itemsize)
+        raise ValueError(_CASTS.format(argument=argument, done="computes in", dtype=dtype))
 
 
 def _bits(variable: Any) -> int:
@@ -205,9 +223,12 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
             yield equation
 
 
-def _require_reproducible(argument: str, function: Callable[..., Any], *arguments: Any) -> None:
-    """Refuse a function whose program, traced twice, differs: numbers drawn at trace time, a counter."""
-    first, second = (jax.make_jaxpr(own(function))(*arguments) for _ in range(2))
+def _value_of_pure(argument: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Shapes and dtypes of what a caller's function returns.
+
+    Refuses a function whose program, traced twice, differs: numbers drawn at trace time, a counter.
+    """
+    (first, shape), (second, _) = (_traced(argument, function, *arguments) for _ in range(2))
     try:
         same = str(first) == str(second) and _same_constants(first.consts, second.consts)
     except jax.errors.TracerArrayConversionError as error:
@@ -217,6 +238,7 @@ def _require_reproducible(argument: str, function: Callable[..., Any], *argument
             f"{argument} is not the same function when it is called twice, so it draws numbers or keeps a state "
             "outside JAX; the theorem speaks of pure functions: fix what is drawn and let it close over it"
         )
+    return shape
 
 
 def _same_constants(first: Sequence[Any], second: Sequence[Any]) -> bool:
@@ -261,13 +283,11 @@ def teacher_direction(
     Refuses a loss that is no finite scalar, or whose gradient is not that of its values.
     """
     argument = "teacher_loss"
-    value = _traced(argument, lambda theta: _array(argument, teacher_loss(theta)), params)
+    value = _value_of_pure(argument, lambda theta: _array(argument, teacher_loss(theta)), params)
     if value.shape != ():
         raise ValueError(f"{argument} must return a scalar, got shape {value.shape}; take the mean inside it")
     _require_float64(argument, value.dtype)
     teacher_loss = _with_both_modes(argument, teacher_loss, params)
-    _refuse_casts(argument, teacher_loss, params)
-    _require_reproducible(argument, teacher_loss, params)
 
     def probe(theta: Params, noise: Params, size: jax.Array) -> tuple[Any, ...]:
         """Value and gradient, and along one direction, part teacher's and part random, slope and quotients."""
@@ -343,9 +363,9 @@ def checked_outputs(
     return z
 
 
-def check_derivatives_of_loss(loss: PerExampleLoss, z: np.ndarray, random: Any) -> None:
+def check_derivatives_of_loss(loss: PerExampleLoss, z: np.ndarray) -> None:
     """Refuse a loss whose rows feel each other, or whose derivatives in z are not those of its values."""
-    argument = "imitation_loss"
+    argument, random = "imitation_loss", np.random.default_rng(0)
     other = np.roll(z, 1, axis=0)
     if not np.ptp(z, axis=0).any():
         other = z + 0.1 * random.normal(size=z.shape)
@@ -354,8 +374,8 @@ def check_derivatives_of_loss(loss: PerExampleLoss, z: np.ndarray, random: Any) 
     toward = toward / max(1.0, float(np.abs(toward).max()))
     half = np.sort(random.permutation(len(z))[: max(1, len(z) // 2)])
 
-    def probe(z: jax.Array, y: jax.Array, u: jax.Array) -> tuple[Any, ...]:
-        """Slope of the loss between z and y, of its gradient at z = y, each along u and by quotients."""
+    def probe(z: jax.Array, y: jax.Array, u: jax.Array, half: tuple[jax.Array, jax.Array]) -> tuple[Any, ...]:
+        """Slope of the loss between z and y, of its gradient at z = y, each along u and by quotients; of half alone."""
         steps, gradient = jnp.asarray(STEPS), geometry.loss_gradient(loss, z, y)
         return (
             loss(z, y),
@@ -364,12 +384,12 @@ def check_derivatives_of_loss(loss: PerExampleLoss, z: np.ndarray, random: Any) 
             gradient,
             geometry.hessian_product(loss, z, z, u),
             _quotients(lambda h: geometry.loss_gradient(loss, z + h * u, z), steps),
+            loss(*half),
         )
 
-    program = compiled(probe)
-    value, slope, quotients, gradient, bend, bends = map(np.asarray, program(middle, z, toward))
+    found = compiled(probe)(middle, z, toward, (middle[half], z[half]))
+    value, slope, quotients, gradient, bend, bends, alone = map(np.asarray, found)
     if len(z) > 1:
-        alone = np.asarray(compiled(loss)(middle[half], z[half]))
         require_same(argument, "values", alone, value[half])
     if not np.isfinite(slope).all() or not np.isfinite(value).all() or not np.isfinite(bend).all():
         return  # beyond its domain; at z = y the hypotheses look
@@ -401,13 +421,9 @@ def _quotients(function: Callable[[jax.Array], jax.Array], steps: jax.Array) -> 
 
 
 def _disagree(derivative: Any, quotients: Any, steps: Any, scale: Any) -> dict[str, Any] | None:
-    """The place where a derivative differs from the difference quotients at every step; None where there is none.
+    """The place where a derivative differs from its quotients [steps, *shape] at every step; None where there is none.
 
-    Args:
-        derivative: of any shape.
-        quotients: central differences of it, [steps, *shape].
-        steps: [steps].
-        scale: size of the values of which the differences were taken.
+    `scale` is the size of the values of which the differences were taken.
     """
     derivative, quotients, steps = np.asarray(derivative), np.asarray(quotients), np.asarray(steps)
     allowed = TOLERANCE * float(np.abs(derivative).max())

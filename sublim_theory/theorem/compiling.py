@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 LITTLE = 1e8
@@ -57,18 +56,21 @@ def own(function: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def quick_options() -> dict[str, Any]:
     """Those of the options that this version of XLA knows."""
-    known = {}
-    for name, value in _QUICK.items():
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
-            known[name] = value
-    return known
+
+    def known(options: dict[str, Any]) -> bool:
+        try:
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            return False
+        return True
+
+    return _QUICK if known(_QUICK) else {name: value for name, value in _QUICK.items() if known({name: value})}
 
 
 def _transformed() -> bool:
     """Whether the caller is being traced."""
     try:
-        np.asarray(jnp.zeros(()))
+        np.asarray(jax.device_put(np.zeros(())))  # nothing to compile
     except jax.errors.TracerArrayConversionError:
         return True
     return False

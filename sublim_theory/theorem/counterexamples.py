@@ -8,16 +8,16 @@
 | `violating_loss` | the imitation loss fulfils the hypotheses |
 
 Every search draws its networks from `numpy.random.default_rng(seed)`, for one seed after the other, until one breaks
-the conclusion. A witness can be rerun, anywhere: its numbers are computed from its seed and its settings alone.
+the conclusion; else it raises `NoCounterexample`, or a ValueError that names an argument. A witness can be rerun
+anywhere, from its seed and its settings alone.
 
     witness = adam_first_step()
     print(witness)
     assert witness.rerun() == witness
 
-The setting is the paper's, small: 12 features, hidden layers of 16 and 16 and 8 outputs unless told otherwise, weights
-N(0, 1/fan_in), biases 0. The last three outputs are auxiliary, the others classes. The teacher takes a gradient step
-on the cross-entropy of the class logits with random labels on normal inputs; the student imitates the auxiliary logits
-on other normal inputs.
+The setting is the paper's, small: weights N(0, 1/fan_in), biases 0; the last three outputs are auxiliary, the others
+classes. The teacher takes a gradient step on the cross-entropy of the class logits with random labels on normal inputs;
+the student imitates the auxiliary logits on other normal inputs.
 """
 
 import functools
@@ -167,20 +167,15 @@ class Witness:
 def adam_first_step(*, teacher: str = "sgd", adam_epsilon: float = 1e-8, **settings: Unpack[Settings]) -> Witness:
     """A student whose first step of Adam, `-g / (|g| + adam_epsilon)`, points away from the teacher's step.
 
-    A fixed symmetric preconditioner of both steps would keep the theorem; a sign is none. To first order in eps the
-    student's gradient is `-eps G d_T`, so its step is about `sign(G d_T)`, and nothing keeps `sign(G d_T) . d_T` from
-    being negative although `d_T . G d_T` is not. Plain gradient descent on the same network is shown beside it. (Only
-    eps with gradients far above adam_epsilon count: far below it, Adam's first step is plain gradient descent.)
+    To first order in eps that is about `sign(G d_T)`, and nothing keeps `sign(G d_T) . d_T` from being negative
+    although `d_T . G d_T` is not. Plain gradient descent on the same network is shown beside it. (Far below
+    adam_epsilon, Adam's first step is plain gradient descent.)
 
     Args:
         teacher: `sgd`, so that d_T is minus the teacher's gradient, or `adam`, d_T being its first step of Adam too.
         adam_epsilon: Adam's eps.
-        **settings: as in `Settings`; 4 inputs unless given, as the fewer they are, the sooner there is a witness (tanh:
-            one network in 70 with 4 of them, one in 400 with 8), and alpha 1e-4.
-
-    Raises:
-        NoCounterexample: if there is none among the seeds.
-        ValueError: naming the argument that is wrong.
+        **settings: as in `Settings`; 4 inputs unless given (one tanh network in 70 is a witness, with 8 inputs one in
+            400), and alpha 1e-4.
 
     >>> adam_first_step().numbers["alignment"] < 0
     True
@@ -197,16 +192,11 @@ def adam_first_step(*, teacher: str = "sgd", adam_epsilon: float = 1e-8, **setti
 def large_epsilon(*, epsilons: Sequence[float] = (10.0, 20.0, 50.0, 100.0), **settings: Unpack[Settings]) -> Witness:
     """A teacher's step so large that the student's update points away from it: how small is "sufficiently small".
 
-    Of 2,560 networks of the default setting none has a negative alignment at eps = 1, one in 50 at 10, one in 11 at 20,
-    one in 4 at 50 and three in 8 at 100. (With 4 inputs, two of them at eps = 1.)
+    Of 2,560 networks of the default setting none has a negative alignment at eps = 1, one in 50 at 10, 3 in 8 at 100.
 
     Args:
         epsilons: sizes of the teacher's step; the whole range of seeds is tried for one before the next.
         **settings: as in `Settings`, without epsilon; alpha is 1e-3 unless given.
-
-    Raises:
-        NoCounterexample: if there is none among the seeds.
-        ValueError: naming the argument that is wrong.
 
     >>> large_epsilon().epsilon >= 10
     True
@@ -227,10 +217,6 @@ def different_initialisation(*, distance: float = 1.0, **settings: Unpack[Settin
         distance: of the two initialisations, between 0 (the same) and 1 (independent): the student's is
             `sqrt(1 - distance**2)` of the teacher's and `distance` of another draw, so that its variance is kept.
         **settings: as in `Settings`; alpha is 1e-2 unless given.
-
-    Raises:
-        NoCounterexample: if there is none among the seeds.
-        ValueError: naming the argument that is wrong.
 
     >>> different_initialisation().numbers["shared_alignment"] > 0
     True
@@ -257,10 +243,6 @@ def violating_loss(loss: str = "offset", *, trait: str | None = None, **settings
             `orthogonal` for the turning loss and `labels` for all others unless given.
         **settings: as in `CommonSettings`; alpha is 1e-4 unless given. The alignment is negative at epsilon and
             at a tenth of it: 1e-2 for an orthogonal trait, whose alignment is of third order, 1e-3 otherwise.
-
-    Raises:
-        NoCounterexample: if there is none among the seeds.
-        ValueError: naming the argument that is wrong.
 
     >>> violating_loss().numbers["first_order"] > 0
     True
@@ -343,23 +325,14 @@ def _program(name: str, activation: str, loss: str, words: tuple[tuple[str, str]
 
 
 class _Drawn(NamedTuple):
-    """A random problem, in arrays of numpy or traced ones.
+    """A random problem, in arrays of numpy or traced ones."""
 
-    Attributes:
-        params: the teacher's initialisation.
-        other: another one.
-        teacher_inputs: [inputs, features].
-        labels: of the teacher's inputs, [inputs].
-        inputs: the student's, [inputs, features].
-        direction: normal numbers, like `params`.
-    """
-
-    params: Params
-    other: Params
-    teacher_inputs: Any
-    labels: Any
-    inputs: Any
-    direction: Params
+    params: Params  # the teacher's initialisation
+    other: Params  # another one
+    teacher_inputs: Any  # [inputs, features]
+    labels: Any  # [inputs]
+    inputs: Any  # the student's, [inputs, features]
+    direction: Params  # normal numbers
 
 
 def _draw(seed: int, sizes: tuple[int, ...], inputs: int) -> _Drawn:
@@ -495,18 +468,11 @@ def _different_numbers(case: _Case) -> dict[str, Any]:
 
 
 class _Search(NamedTuple):
-    """One search.
-
-    Attributes:
-        numbers: what it computes of a case.
-        negative: which of them, besides the alignment, must be negative.
-        positive: which must be positive, besides the change of the teacher's loss.
-        sentence: what its witness says.
-    """
+    """One search."""
 
     numbers: Callable[[_Case], dict[str, Any]]
-    negative: tuple[str, ...]
-    positive: tuple[str, ...]
+    negative: tuple[str, ...]  # besides the alignment
+    positive: tuple[str, ...]  # besides the change of the teacher's loss
     sentence: str
 
 

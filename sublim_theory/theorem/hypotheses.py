@@ -83,11 +83,7 @@ class Hypotheses:
         return tuple(check for check in self.checks if not check.holds)
 
     def require(self) -> None:
-        """Raise for the first hypothesis that fails.
-
-        Raises:
-            HypothesisError: naming it, with its witness.
-        """
+        """Raise `HypothesisError` for the first hypothesis that fails, with its witness."""
         for check in self.failing:
             raise HypothesisError(check.failure)
 
@@ -103,18 +99,14 @@ class HypothesisError(SublimError, AssertionError):
 def check_loss(imitation_loss: PerExampleLoss, outputs: jax.Array | np.ndarray) -> Hypotheses:
     """Check the hypotheses of the theorem on an imitation loss, in float64, at sampled outputs.
 
-    Every output serves as a label, and every ordered pair as student outputs and label. The matrices are formed, so
-    the cost grows with the square of the number of outputs: a dozen or two are enough. Outputs at which M is tiny
-    (a softmax that is all but certain) have lost the digits that would tell its null space: they are left out
-    there, and where there are no others, so are its two checks.
+    Every output serves as a label, and every ordered pair as student outputs and label; a dozen or two are enough.
+    Outputs at which M is tiny (a softmax that is all but certain) have lost the digits that would tell its null space:
+    they are left out there, and where there are no others, so are its two checks.
 
     Args:
         imitation_loss: per-example loss of (student outputs [batch, n], labels [batch, n]), twice differentiable at
             the samples.
         outputs: sampled outputs [samples, n], finite, at least two different ones.
-
-    Returns:
-        One check a hypothesis that could be judged; those that fail carry the outputs at which they fail.
 
     Raises:
         ValueError: for outputs of another shape or that are not finite; for a loss whose derivatives at z = y are not.
@@ -233,21 +225,13 @@ def _separable(loss: PerExampleLoss, z: np.ndarray) -> bool:
 
 
 class _Derivatives(NamedTuple):
-    """What the hypotheses speak of, at every sample k as label, or every pair of student outputs a and label b.
+    """What the hypotheses speak of, at every sample k as label, or every pair of student outputs a and label b."""
 
-    Attributes:
-        rise: [a, b], `L(y + NEAR (z - y), y) - L(y, y)`: positive or zero where y is a minimum.
-        value: [k], `L(y, y)`.
-        slope: [k, n], `g(y, y)`.
-        hessian: [k, n, n], `M = d2L/dz2` at z = y; only derivatives in z are taken.
-        gradient: [a, b, n], `g(z, y)`.
-    """
-
-    rise: Any
-    value: Any
-    slope: Any
-    hessian: Any
-    gradient: Any
+    rise: Any  # [a, b], `L(y + NEAR (z - y), y) - L(y, y)`: not negative where y is a minimum
+    value: Any  # [k], `L(y, y)`
+    slope: Any  # [k, n], `g(y, y)`
+    hessian: Any  # [k, n, n], `M = d2L/dz2` at z = y
+    gradient: Any  # [a, b, n], `g(z, y)`
 
 
 def _derivatives(imitation_loss: PerExampleLoss, samples: jax.Array) -> _Derivatives:

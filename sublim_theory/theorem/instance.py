@@ -4,6 +4,7 @@
 (arguments, here) and functions of which no derivative can be trusted (`checks`).
 """
 
+import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ class Instance:
         imitation_loss: per-example loss of (outputs, labels), of which it sees the selected ones.
         selected_loss: the same, of the selected outputs and labels alone.
         chosen: indices of the selected outputs.
-        outputs: the selected outputs of a sample of the inputs.
+        all_outputs: outputs of a sample of the inputs.
+        outputs: the selected ones of these.
         batch_size: inputs at a time; None for all.
         d_teacher: `d_T = -grad L_T(theta)`; None without a teacher's loss.
 
@@ -70,6 +72,7 @@ class Instance:
     imitation_loss: PerExampleLoss
     selected_loss: PerExampleLoss
     chosen: np.ndarray
+    all_outputs: np.ndarray
     outputs: np.ndarray
     batch_size: int | None
     d_teacher: Params | None
@@ -85,23 +88,14 @@ class Instance:
         logits: Logits = None,
         batch_size: int | None = None,
     ) -> None:
-        """Check the parts and bring them to float64.
-
-        Args:
-            f: `f(params, x) -> outputs [batch, n]`, or [batch, positions, n] for sequences; a pure JAX function.
-            params: the shared initialisation, a pytree of floating-point arrays.
-            teacher_loss: `teacher_loss(params) -> scalar`, differentiable; None where no teacher is asked for.
-            inputs: the student's inputs, a pytree of arrays [inputs, ...]; integers (tokens) are left as they are.
-            imitation_loss: name of one of `losses.IMITATION`, or a per-example loss of (student outputs, labels).
-            logits: the outputs that the student imitates, a slice, indices or a mask; all unless given.
-            batch_size: inputs at a time; all unless given.
+        """Check the parts, which are those of `verify`, and bring them to float64; `teacher_loss` may be None.
 
         Raises:
             ValueError: naming the argument, what is wrong with it and what to do.
         """
         if batch_size is not None:
             batch_size = require_count("batch_size", batch_size)
-        selected_loss = own(_named_loss(imitation_loss))
+        _named_loss(imitation_loss)
         if not callable(f):
             raise ValueError(f"f must be a function of (params, x), got {f!r}")
         if teacher_loss is not None and not callable(teacher_loss):
@@ -114,9 +108,6 @@ class Instance:
             f = differentiable("f", own(f), params, batch)
             work = optax.tree.size(params) * count
             z = values_on_all(f, params, inputs, len(jax.tree.leaves(batch)[0]), work)
-            chosen = np.arange(z.shape[-1]) if logits is None else selection(logits, z.shape[-1])
-            loss = selected_loss if logits is None else _restricted(selected_loss, chosen)
-            loss = differentiable_loss(loss, z[:SAMPLE])
             random = np.random.default_rng(0)
             d_teacher = None
             if teacher_loss is None:
@@ -129,21 +120,35 @@ class Instance:
             alone = checked_outputs(f, params, d_teacher, rows_of(inputs, some), random, work)
             if len(z) > 1:
                 require_same("f", "outputs", alone, z[some])
-            check_derivatives_of_loss(loss, alone, random)
-            selected = alone[..., chosen]
         # A frozen dataclass assigns its fields so.
         vars(self).update(
             f=f,
             params=params,
             teacher_loss=teacher_loss,
             inputs=inputs,
-            imitation_loss=loss,
-            selected_loss=selected_loss,
-            chosen=chosen,
-            outputs=selected,
             batch_size=batch_size,
             d_teacher=d_teacher,
+            all_outputs=alone,
         )
+        self._imitate(imitation_loss, logits)
+
+    def with_loss(self, imitation_loss: ImitationLoss, logits: Logits = None) -> "Instance":
+        """The same instance, imitated through another loss or other outputs, all unless given; only these are checked.
+
+        Raises:
+            ValueError: naming the argument, what is wrong with it and what to do.
+        """
+        other = copy.copy(self)
+        other._imitate(imitation_loss, logits)
+        return other
+
+    def _imitate(self, imitation_loss: ImitationLoss, logits: Logits) -> None:
+        z, loss = self.all_outputs, own(_named_loss(imitation_loss))
+        with in_float64():
+            chosen = np.arange(z.shape[-1]) if logits is None else selection(logits, z.shape[-1])
+            restricted = differentiable_loss(loss if logits is None else _restricted(loss, chosen), z)
+            check_derivatives_of_loss(restricted, z)
+        vars(self).update(imitation_loss=restricted, selected_loss=loss, chosen=chosen, outputs=z[..., chosen])
 
     @property
     def work(self) -> int:
@@ -151,21 +156,13 @@ class Instance:
         return optax.tree.size(self.params) * len(jax.tree.leaves(self.inputs)[0])
 
     def direction(self, direction: Params | None = None) -> Params:
-        """A direction like params in float64, or `d_T` where none is given.
-
-        Raises:
-            ValueError: where it is not like params, or there is no teacher's loss.
-        """
+        """A direction like params in float64, or `d_T` where none is given; a ValueError where there is neither."""
         if direction is not None:
             return like_params("direction", direction, self.params)
         return no_teacher_loss(self.params) if self.d_teacher is None else self.d_teacher
 
     def student_updates(self, direction: Params) -> Callable[[float], Params]:
-        """`d_S(eps) / eps` as a function of eps, compiled once; at 0 it is the limit `G d_T`.
-
-        Raises:
-            ValueError: at a call, naming the argument and the input at which something is not finite.
-        """
+        """`d_S(eps) / eps` as a function of eps, compiled once; at 0 it is the limit `G d_T`."""
 
         def update(theta: Params, d: Params, inputs: Any, epsilon: jax.Array) -> Params:
             return student_update(self.f, self.imitation_loss, theta, d, epsilon, inputs, batch_size=self.batch_size)
@@ -181,10 +178,6 @@ class Instance:
 
     def require_finite(self, update: Params, direction: Params) -> None:
         """Refuse an update that is not finite, by the argument and the input that make it so.
-
-        Args:
-            update: what was computed, a pytree.
-            direction: of the teacher's step, a pytree like params.
 
         Raises:
             ValueError: naming `f` or `imitation_loss`, and the input.
@@ -224,11 +217,7 @@ class Instance:
 
 
 def no_teacher_loss(_: Params) -> Any:
-    """The teacher's loss of an instance that has none.
-
-    Raises:
-        ValueError: always, naming `teacher_loss`.
-    """
+    """The teacher's loss of an instance that has none: a ValueError that says so."""
     raise ValueError("teacher_loss is None, and this needs one; hand it to the Instance")
 
 
@@ -236,12 +225,7 @@ def no_teacher_loss(_: Params) -> Any:
 
 
 def float64_params(argument: str, params: Params) -> Params:
-    """A pytree of parameters in float64.
-
-    Raises:
-        ValueError: if there is none, or it holds more than parameters, or a leaf is no floating-point array, not
-            finite, or traced.
-    """
+    """A pytree of parameters in float64; a ValueError names what is no finite floating-point array, or traced."""
     _refuse_state(argument, params)
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     if not leaves:
@@ -254,7 +238,7 @@ def float64_params(argument: str, params: Params) -> Params:
             raise ValueError(f"{name} has dtype {array.dtype}, which has no gradient; let f close over it instead")
         if not np.isfinite(array.astype(np.float64)).all():
             raise ValueError(f"{name} is not finite")
-        found.append(jnp.asarray(array.astype(np.float64)))
+        found.append(jax.device_put(array.astype(np.float64)))
     return jax.tree.unflatten(structure, found)
 
 
@@ -279,11 +263,7 @@ def _refuse_state(argument: str, params: Params) -> None:
 
 
 def like_params(argument: str, tree: Params, params: Params) -> Params:
-    """A pytree like `params` in float64, in a container of its structure.
-
-    Raises:
-        ValueError: naming the argument, where it is none.
-    """
+    """A pytree like `params` in float64, in a container of its structure; a ValueError where it is none."""
     _refuse_state(argument, tree)
     (ours, structure), (theirs, _) = (jax.tree_util.tree_flatten_with_path(each) for each in (params, tree))
     kinds = [[(jax.tree_util.keystr(path), np.shape(leaf)) for path, leaf in leaves] for leaves in (ours, theirs)]
@@ -293,12 +273,7 @@ def like_params(argument: str, tree: Params, params: Params) -> Params:
 
 
 def float64_inputs(inputs: Any) -> Any:
-    """A pytree of inputs, floating ones in float64; integers (tokens, say) and booleans as they are.
-
-    Raises:
-        ValueError: if there is none, or a leaf is no array of numbers, not finite or traced, or their leading axes
-            differ.
-    """
+    """A pytree of inputs, floating ones in float64; integers (tokens, say) and booleans as they are."""
     arrays = jax.tree.map(lambda x: concrete("inputs", x), inputs)
     for array in jax.tree.leaves(arrays):
         if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
@@ -313,16 +288,12 @@ def float64_inputs(inputs: Any) -> Any:
     if lengths == {(0,)}:
         raise ValueError("inputs are empty; the student needs at least one")
     return jax.tree.map(
-        lambda x: jnp.asarray(x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x), arrays
+        lambda x: jax.device_put(x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x), arrays
     )
 
 
 def selection(logits: Logits, outputs: int) -> np.ndarray:
-    """Indices of the outputs that `logits` selects.
-
-    Raises:
-        ValueError: where it selects none, or one that is not there, or is no slice, indices or mask.
-    """
+    """Indices of the outputs that `logits` selects; a ValueError where there are none, or it is none of the three."""
     selected: Any = slice(None) if logits is None else logits
     if not isinstance(selected, slice):
         selected = concrete("logits", logits)

@@ -17,8 +17,10 @@ sigma**2, shift the argument of Phi in proportion to sigma. A linear f with squa
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +28,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from scipy.special import ndtr
 
 from sublim_theory import geometry
 from sublim_theory.protocols import require_count, require_positive, require_positives
@@ -116,22 +117,12 @@ class MismatchReport:
         return "\n".join([f"{title}{self.perturbations} perturbations a row", *table(columns)])
 
 
-def sigma_star(
-    instance: Instance,
-    *,
-    epsilon: float = EPSILON,
-) -> float:
+def sigma_star(instance: Instance, *, epsilon: float = EPSILON) -> float:
     """`eps d_T^T G d_T / |G d_T|`: how far apart, in each parameter, two initialisations may be.
-
-    Args:
-        instance: the instance, its params being the teacher's initialisation.
-        epsilon: size of the teacher's step, positive; sigma* is proportional to it.
 
     Raises:
         ValueError: naming the argument that is wrong; also where `G d_T` is exactly 0 (the orthogonal branch).
 
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> round(sigma_star(instance, epsilon=1e-3) / 1e-3, 9)  # |d_T|, as G is the identity
     4.898979486
     """
@@ -141,16 +132,12 @@ def sigma_star(
 def predicted_probability(sigma: float, sigma_star: float) -> float:
     """`Phi(sigma* / sigma)`, the probability of a positive alignment of the two updates.
 
-    Args:
-        sigma: standard deviation of the perturbation of each parameter, positive.
-        sigma_star: as the function of that name returns it.
-
     >>> predicted_probability(1e9, 1.0) < 0.6 < predicted_probability(1.0, 1.0)
     True
     """
     require_positive("sigma", sigma)
     require_positive("sigma_star", sigma_star)
-    return float(ndtr(sigma_star / sigma))
+    return NormalDist().cdf(sigma_star / sigma)
 
 
 def measured_probability(
@@ -172,16 +159,11 @@ def measured_probability(
         seed: of the perturbations; perturbation i does not depend on how many there are, nor on the chunks.
         chunk_size: perturbations at a time; unless given, as many as hold `CHUNK` numbers.
 
-    Raises:
-        ValueError: naming the argument that is wrong.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> measured_probability(instance, 1e-9, perturbations=10).probability
     1.0
     """
-    sigma, students = require_positive("sigma", sigma), _checked_draws(perturbations, seed, chunk_size)
-    return _measure(instance, _law(instance, epsilon), students, [sigma])[0]
+    sigma, program = require_positive("sigma", sigma), _program(instance, perturbations, chunk_size)
+    return _measure(instance, _law(instance, epsilon), program, seed, [sigma])[0]
 
 
 def mismatch(
@@ -196,9 +178,7 @@ def mismatch(
     """Compare the init-mismatch law, `P(d_S . d_T > 0) = Phi(sigma* / sigma)`, with perturbed initialisations.
 
     The updates are the exact ones, so the two agree only in the limit of small eps: `sigma = ratio sigma*` shrinks
-    with it. The default serves smooth networks of any usual size; the report's `nonlinearity` says how far from the
-    limit the perturbations were, and grows in proportion to eps. Piecewise-linear networks need an eps at which few
-    perturbations cross a kink; the default is that small.
+    with it, and the report's `nonlinearity` says how far from that limit the perturbations were.
 
     Args:
         instance: the instance, its params being the teacher's initialisation.
@@ -208,26 +188,21 @@ def mismatch(
         seed: of the perturbations; the first ratio's are those of `measured_probability`.
         chunk_size: perturbations at a time; unless given, as many as hold `CHUNK` numbers.
 
-    Returns:
-        The report; print it.
-
     Raises:
         ValueError: naming the argument that is wrong; also where `G d_T` is exactly 0 (the orthogonal branch).
 
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> mismatch(instance, ratios=[0.1], perturbations=10).measured
     (1.0,)
     """
-    multiples, students = require_positives("ratios", ratios), _checked_draws(perturbations, seed, chunk_size)
+    multiples, program = require_positives("ratios", ratios), _program(instance, perturbations, chunk_size)
     law = _law(instance, epsilon)
     sigmas = tuple(multiple * law.sigma_star for multiple in multiples)
-    measured = _measure(instance, law, students, sigmas)
+    measured = _measure(instance, law, program, seed, sigmas)
     predicted = tuple(predicted_probability(sigma, law.sigma_star) for sigma in sigmas)
     return MismatchReport(
         sigma_star=law.sigma_star,
         epsilon=law.epsilon,
-        perturbations=students.perturbations,
+        perturbations=perturbations,
         seed=seed,
         sigmas=sigmas,
         predicted=predicted,
@@ -238,37 +213,12 @@ def mismatch(
 
 
 class _Law(NamedTuple):
-    """The first-order law of an instance at one eps."""
-
     epsilon: float
     first: FirstOrder
     sigma_star: float
 
 
-class _Draws(NamedTuple):
-    """The perturbations of one sigma: how many, their seed, how many at a time."""
-
-    perturbations: int
-    seed: int
-    chunk_size: int | None
-
-
-def _checked_draws(perturbations: int, seed: int, chunk_size: int | None) -> _Draws:
-    """The perturbations of one sigma.
-
-    Raises:
-        ValueError: naming the argument that is wrong.
-    """
-    chunk_size = None if chunk_size is None else require_count("chunk_size", chunk_size)
-    return _Draws(require_count("perturbations", perturbations), seed, chunk_size)
-
-
 def _law(instance: Instance, epsilon: float) -> _Law:
-    """The law of an instance.
-
-    Raises:
-        ValueError: naming the argument that is wrong; also where `G d_T` is exactly 0 (the orthogonal branch).
-    """
     epsilon = require_positive("epsilon", epsilon)
 
     def parts(theta: Any, d_teacher: Any, inputs: Any) -> tuple[FirstOrder, jax.Array]:
@@ -295,21 +245,24 @@ def _law(instance: Instance, epsilon: float) -> _Law:
     return _Law(epsilon, first, float(sigma_star))
 
 
-def _measure(instance: Instance, law: _Law, draws: _Draws, sigmas: Sequence[float]) -> list[Measured]:
-    """What was measured at each sigma: one program, called once a sigma."""
-    chunk_size = (
-        _chunk_size(instance, draws.perturbations)
-        if draws.chunk_size is None
-        else min(draws.chunk_size, draws.perturbations)
-    )
-    program = compiled(
-        lambda *arguments: _alignments(instance, draws.perturbations, chunk_size, *arguments),
-        instance.work * draws.perturbations,
-    )
+def _program(instance: Instance, perturbations: int, chunk_size: int | None) -> Callable[..., Any]:
+    """`_alignments` of so many perturbations, to be compiled once for all sigmas."""
+    perturbations = require_count("perturbations", perturbations)
+    if chunk_size is None:
+        chunk = _chunk_size(instance, perturbations)
+    else:
+        chunk = min(require_count("chunk_size", chunk_size), perturbations)
+    return compiled(partial(_alignments, instance, perturbations, chunk), instance.work * perturbations)
+
+
+def _measure(
+    instance: Instance, law: _Law, program: Callable[..., Any], seed: int, sigmas: Sequence[float]
+) -> list[Measured]:
+    """What was measured at each sigma."""
     results = []
     with in_float64():
         size = float(geometry.norm(law.first.product))
-        key = jax.random.key(draws.seed, impl="threefry2x32")
+        key = jax.random.key(seed, impl="threefry2x32")
         for i, sigma in enumerate(sigmas):
             exact, linear = map(
                 np.asarray, program(jax.random.fold_in(key, i), sigma, instance.params, law, instance.inputs)
@@ -320,7 +273,7 @@ def _measure(instance: Instance, law: _Law, draws: _Draws, sigmas: Sequence[floa
                 )
             share = float(np.mean(exact > 0))
             beyond = float(np.sqrt(np.mean(np.square(exact - linear)))) / (sigma * size)
-            results.append(Measured(share, _binomial_error(share, draws.perturbations), beyond))
+            results.append(Measured(share, _binomial_error(share, len(exact)), beyond))
     return results
 
 
@@ -372,5 +325,4 @@ def _chunk_size(instance: Instance, perturbations: int) -> int:
 
 
 def _binomial_error(probability: float, count: int) -> float:
-    """Standard error of a fraction of `count` draws."""
     return math.sqrt(probability * (1 - probability) / count)

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
 
 from sublim_theory._types import Params, TeacherLoss
 from sublim_theory.protocols import require_count
@@ -38,11 +37,10 @@ class ReluCertificate:
     """The alignment of a ReLU network under squared error, as a polynomial in eps, and its sign on a whole interval.
 
     Attributes:
-        first_kink: the smallest eps > 0 at which a hidden unit's pre-activation changes sign for some input as the
-            teacher moves to `theta + eps d_T`; infinite if none does; 0 if one is exactly 0 and switches on at once.
+        first_kink: the smallest eps at which a hidden unit switches for some input as the teacher moves to
+            `theta + eps d_T`; infinite if none does; 0 if one is exactly 0 and switches on at once.
         coefficients: `d_S(eps) . d_T = sum_k coefficients[k] eps**k` on [0, first_kink]; the first is 0, the second A.
-        certified_up_to: the sign is right for every eps in (0, certified_up_to): the first kink, or the polynomial's
-            first real root if that is smaller.
+        certified_up_to: the sign is right for every smaller eps: the first kink, or the first root below it.
         holds: whether that is the whole interval up to the first kink.
         margin: the least value of `d_S . d_T / (eps A)` up to there: 0 at a root; None on the orthogonal branch.
         kink_at: (hidden layer, unit, input) of the first kink, counted from 0; None if there is none.
@@ -102,11 +100,8 @@ def relu_certificate(
 
         d_S(eps) . d_T = 2 sum_(k >= 1) eps**k E[ y_1 . (w y_k) ],
 
-    whose real roots decide the sign on the whole interval. The coefficients come from polynomial arithmetic, layer by
-    layer; they and the roots are exact up to the rounding of float64. A unit whose pre-activation is exactly 0 counts
-    as off, as in `jax.nn.relu`.
-
-    For a network of this library the layers are `[(p["kernel"], p["bias"]) for p in (params["hidden_0"], ...)]`.
+    whose real roots decide the sign. Coefficients and roots are exact up to the rounding of float64. A unit whose
+    pre-activation is exactly 0 counts as off, as in `jax.nn.relu`.
 
     Args:
         layers: one (kernel [in, out], bias [out]) a layer; the network is `h @ kernel + bias`, ReLU between layers.
@@ -116,9 +111,6 @@ def relu_certificate(
         logits: the outputs that the student imitates, a slice or indices; all unless given.
         weights: w, one for each of those, not negative; ones unless given.
         batch_size: inputs at a time; all unless given.
-
-    Returns:
-        The certificate; print it.
 
     Raises:
         ValueError: naming the argument that is wrong.
@@ -248,6 +240,8 @@ def _sign_changes(coefficients: Sequence[float] | np.ndarray, high: float) -> li
     Between neighbouring sign changes of its derivative a polynomial is monotone, so that a change of its own sign
     there brackets exactly one root: found by recursion and bisection, to the last digits of float64.
     """
+    from scipy import optimize  # on use: it takes as long to import as a small instance to verify
+
     c = np.trim_zeros(np.asarray(coefficients, np.float64), "b")
     if len(c) < 2:
         return []

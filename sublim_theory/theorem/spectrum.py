@@ -2,12 +2,11 @@
 
 `G = E[J^T M J]` on the student's inputs is never formed beyond `EXPLICIT` parameters: it is an operator on raveled
 parameters (`geometry.gauss_newton_operator`), whose extreme eigenvalues come from ARPACK (`scipy.sparse.linalg.eigsh`).
-To first order the student's update is `eps G d_T`, so its decrease of the teacher's loss, over the teacher's own, is
-`alpha d_T^T G d_T / |d_T|**2`: a Rayleigh quotient, between alpha times the smallest and alpha times the largest
-eigenvalue of G, decided by how d_T is spread over the eigenvectors between. That spread comes from the Lanczos process.
+To first order the student's decrease of the teacher's loss, over the teacher's own, is a Rayleigh quotient of G,
+decided by how d_T is spread over the eigenvectors. That spread comes from the Lanczos process.
 
-Everything is in float64, whatever the caller's setting. G is symmetric, as M is a Hessian; a loss whose rule of
-differentiation makes another matrix of it is refused.
+Everything is in float64, whatever the caller's setting. The instance may lack a teacher's loss where a direction is
+given. A ValueError names the argument that is wrong, `imitation_loss` where its rules make a G that is not symmetric.
 """
 
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from scipy.linalg import eigh_tridiagonal
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from sublim_theory import geometry
 from sublim_theory._types import Params
@@ -49,11 +46,9 @@ class Eigenvalues:
 
     Attributes:
         largest: the largest ones, in descending order.
-        smallest: the smallest one. It is exactly 0 where `rank_bound < parameters`, and no iteration is spent on it;
-            otherwise it is computed, to `SMALLEST_TOLERANCE` of the largest beyond `EXPLICIT` parameters. None where
-            the iteration did not converge.
-        rank_bound: `inputs x outputs`: the rank of `G = E[J^T M J]` is at most that. (A softmax takes one more from
-            each input.)
+        smallest: the smallest one: exactly 0 where `rank_bound < parameters`; beyond `EXPLICIT` parameters to
+            `SMALLEST_TOLERANCE` of the largest, or None where the iteration did not converge.
+        rank_bound: `inputs x outputs`, which the rank of G does not exceed.
         parameters: order of G.
     """
 
@@ -80,8 +75,8 @@ class Trace:
 
     Attributes:
         value: the trace, or its estimate.
-        standard_error: of the estimate; 0 where the trace is exact.
-        samples: random probes behind the estimate; 0 where the trace is exact.
+        standard_error: of the estimate, from so many `samples`; both 0 where the trace is exact.
+        samples: random probes behind the estimate.
     """
 
     value: float
@@ -99,15 +94,14 @@ class Trace:
 class SpectralDistribution:
     """How a direction d is spread over the eigenvectors of G: the Gauss quadrature of its spectral measure.
 
-    The measure puts the weight `(u_i . d)**2 / |d|**2` at each eigenvalue. After m Lanczos steps m nodes (Ritz values)
-    and their weights have the same moments up to degree 2m - 1; a node at 0 carries what the student cannot see.
+    The measure puts the weight `(u_i . d)**2 / |d|**2` at each eigenvalue; m nodes (Ritz values) have its moments up to
+    degree 2m - 1. A node at 0 carries what the student cannot see.
 
     Attributes:
-        values: Ritz values, ascending. All lie between the smallest and the largest eigenvalue of G.
+        values: Ritz values, ascending, within the spectrum of G.
         weights: the weight of each; they add up to 1.
         square: `|d|**2`.
-        residual: norm of what the next Lanczos step would start from; exactly 0 where the Krylov space is exhausted,
-            and then values and weights are those of the measure itself.
+        residual: exactly 0 where the Krylov space is exhausted: values and weights are those of the measure itself.
     """
 
     values: tuple[float, ...]
@@ -157,14 +151,11 @@ class TransferRatio:
 def gauss_newton_operator(instance: Instance) -> Any:
     """G of an instance as a `scipy.sparse.linalg.LinearOperator`, float64; see `geometry.gauss_newton_operator`.
 
-    Args:
-        instance: the instance; its teacher's loss may be None.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> gauss_newton_operator(instance).shape
     (6, 6)
     """
+    from scipy.sparse.linalg import LinearOperator  # on use: it takes long to import
+
     with in_float64():
         matrix = geometry.gauss_newton_operator(
             instance.f, instance.imitation_loss, instance.params, instance.inputs, batch_size=instance.batch_size
@@ -178,17 +169,8 @@ def gauss_newton_operator(instance: Instance) -> Any:
 
 
 def extreme_eigenvalues(instance: Instance, k: int = 6) -> Eigenvalues:
-    """The k largest eigenvalues of G and its smallest one.
+    """The k largest eigenvalues of G, fewer where there are fewer parameters, and its smallest one.
 
-    Args:
-        instance: the instance; its teacher's loss may be None.
-        k: how many of the largest; fewer where there are fewer parameters.
-
-    Raises:
-        ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> print(extreme_eigenvalues(instance, k=2))
     largest eigenvalues of G: 1, 1
     smallest eigenvalue of G: 1
@@ -199,19 +181,9 @@ def extreme_eigenvalues(instance: Instance, k: int = 6) -> Eigenvalues:
 def trace(instance: Instance, *, samples: int | None = None, seed: int = 0) -> Trace:
     """The trace of G: exact up to `EXPLICIT` parameters, Hutchinson's estimate with its standard error beyond.
 
-    The estimate is the mean of `z^T G z` over vectors z of random signs, each of which costs a product with G.
+    The estimate is the mean of `z^T G z` over `samples` vectors z of random signs, at least 2, `HUTCHINSON_SAMPLES`
+    unless given; with `samples` the trace is estimated where it could be exact, too.
 
-    Args:
-        instance: the instance; its teacher's loss may be None.
-        samples: vectors of the estimate, at least 2. Unless given: none where the trace is exact, else
-            `HUTCHINSON_SAMPLES`.
-        seed: of the random signs.
-
-    Raises:
-        ValueError: naming the argument that is wrong.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> print(trace(instance))
     trace of G: 6
     """
@@ -235,19 +207,12 @@ def spectral_distribution(
 ) -> SpectralDistribution:
     """How d_T, or any direction, is spread over the eigenvectors of G.
 
-    The Lanczos process from that direction, reorthogonalised in full, so that no eigenvalue shows twice. It keeps
-    `steps` vectors of the size of the parameters.
-
     Args:
-        instance: the instance; its teacher's loss may be None where a direction is given.
+        instance: the instance.
         direction: a pytree like `params`; `d_T = -grad L_T` unless given.
-        steps: Lanczos steps, one product with G each; fewer are taken where the Krylov space is exhausted before.
+        steps: of the Lanczos process, one product with G each and a vector kept; fewer where the Krylov space is
+            exhausted.
 
-    Raises:
-        ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> spectral_distribution(instance).weights
     (1.0,)
     """
@@ -256,7 +221,7 @@ def spectral_distribution(
     matrix = gauss_newton_operator(instance)
     size = require_symmetric(matrix)
     diagonal, beside, residual = lanczos(matrix.matvec, start, steps, size)
-    values, vectors = eigh_tridiagonal(diagonal, beside)
+    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
     weights = np.square(vectors[0])
     return SpectralDistribution(tuple(values.tolist()), tuple(weights.tolist()), float(start @ start), residual)
 
@@ -267,15 +232,10 @@ def transfer_ratio(instance: Instance, *, direction: Params | None = None, alpha
     The teacher's step lowers L_T by `eps |d_T|**2`, the student's by `alpha eps d_T^T G d_T`, both up to `O(eps**2)`.
 
     Args:
-        instance: the instance; its teacher's loss may be None where a direction is given.
+        instance: the instance.
         direction: a pytree like `params`; `d_T = -grad L_T` unless given.
         alpha: the student's learning rate, positive.
 
-    Raises:
-        ValueError: naming the argument that is wrong; `imitation_loss` where G is not symmetric.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> print(transfer_ratio(instance, alpha=0.5))
     transfer ratio 0.5 of at most 0.5, at alpha = 0.5
     """
@@ -292,25 +252,16 @@ def coverage(
 ) -> float:
     """Cosine between the student's first update and a displacement of the parameters.
 
-    With the teacher's total displacement, `coverage(instance, displacement, direction=displacement, epsilon=1)` is the
-    quantity that predicts transfer in arXiv 2606.22019: the labels are those of the trained teacher. Without `epsilon`
-    it is the limit of a small step, the cosine between `G d` and the displacement.
+    With the teacher's total displacement as direction and epsilon 1, it is the quantity that predicts transfer in arXiv
+    2606.22019: the labels are those of the trained teacher. It is exactly 0 where the student does not move at all.
 
     Args:
-        instance: the instance; its teacher's loss may be None.
+        instance: the instance.
         displacement: a pytree like `params`.
-        direction: a pytree like `params` along which the teacher moves. Unless given, `d_T = -grad L_T`, or the
+        direction: along which the teacher moves, a pytree like `params`. Unless given, `d_T = -grad L_T`, or the
             displacement where the instance has no teacher's loss.
-        epsilon: size of the teacher's step, positive; None for the limit of a small one.
+        epsilon: size of the teacher's step, positive; None for the limit of a small one, `cos(G d, displacement)`.
 
-    Returns:
-        The cosine; exactly 0 where the student does not move at all.
-
-    Raises:
-        ValueError: naming the argument that is wrong.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> round(coverage(instance, -np.ones((2, 3))), 9)
     1.0
     """
@@ -322,11 +273,7 @@ def coverage(
 
 
 def require_symmetric(matrix: Any) -> float:
-    """Refuse a G that is not symmetric; return its size, `|G u| / |u|` of a random u.
-
-    Raises:
-        ValueError: naming `imitation_loss`.
-    """
+    """Refuse a G that is not symmetric; return its size, `|G u| / |u|` of a random u."""
     u, v = np.random.default_rng(0).normal(size=(2, matrix.shape[0]))
     gu, gv = matrix.matvec(u), matrix.matvec(v)
     if abs(u @ gv - v @ gu) > 1e-8 * np.linalg.norm(u) * np.linalg.norm(gv):
@@ -361,6 +308,8 @@ def eigenvalues(instance: Instance, matrix: Any, k: int, *, ends: str = "both") 
 
 def _top(matrix: Any, k: int, **options: float) -> list[float]:
     """The k largest eigenvalues, in descending order."""
+    from scipy.sparse.linalg import eigsh
+
     start = np.random.default_rng(1).normal(size=matrix.shape[0])
     found = eigsh(matrix, k=k, which="LA", v0=start, return_eigenvectors=False, **options)
     return sorted(found.tolist(), reverse=True)
@@ -368,6 +317,8 @@ def _top(matrix: Any, k: int, **options: float) -> list[float]:
 
 def _smallest(matrix: Any, largest: float) -> float | None:
     """The smallest eigenvalue, as `largest` less the largest of `largest - G`: an end that ARPACK finds."""
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator
+
     turned = LinearOperator(matrix.shape, matvec=lambda v: largest * np.ravel(v) - matrix.matvec(v), dtype=float)
     try:
         return float(largest - _top(turned, 1, tol=SMALLEST_TOLERANCE, maxiter=SMALLEST_RESTARTS)[0])

@@ -3,11 +3,10 @@
 The theorem speaks of sufficiently small steps. Three answers to how small, in descending order of strength:
 
 * `relu.relu_certificate`: for a ReLU network under squared error the sign of the alignment on a whole interval.
-* `guaranteed_alpha`: every `0 < alpha < 2 (d_S . d_T) / (beta |d_S|**2)` lowers L_T if beta bounds the growth of its
-  slope along the student's step. For a beta that is known that is a guarantee, for one that was sampled an estimate.
+* `guaranteed_alpha`: rates that lower L_T by its smoothness. A guarantee if that is known, an estimate if sampled.
 * `largest_alpha`, `largest_epsilon`: where the conclusion was last seen, and where it first was not. A measurement.
 
-Everything is in float64, whatever the caller's setting.
+Everything is in float64, whatever the caller's setting. A ValueError names the argument that is wrong.
 """
 
 import math
@@ -46,10 +45,9 @@ class GuaranteedAlpha:
     """The learning rates below which the student's step lowers L_T, by the curvature along it.
 
     Attributes:
-        alpha: every rate in (0, alpha) lowers L_T: `2 (d_S . d_T) / (beta |d_S|**2)`; infinite for beta = 0. None where
-            no rate can be had, because `d_S . d_T` is not positive. An estimate that met its limit is that limit.
-        guaranteed: True if beta was given, so that it is a guarantee (up to the rounding of float64); False if beta is
-            the largest curvature of a sample, which proves nothing between the points.
+        alpha: every rate in (0, alpha) lowers L_T: `2 (d_S . d_T) / (beta |d_S|**2)`, or the limit of an estimate;
+            infinite for beta = 0, None where `d_S . d_T` is not positive.
+        guaranteed: whether beta was given; the largest curvature of a sample proves nothing between the points.
         smoothness: beta.
         curvature: the largest seen at the points, per unit length squared; None where no rate can be had.
         alignment: `d_S . d_T`.
@@ -148,14 +146,11 @@ def guaranteed_alpha(
 ) -> GuaranteedAlpha:
     """The learning rates that are sure to lower L_T: `0 < alpha < 2 (d_S . d_T) / (beta |d_S|**2)`.
 
-    If the slope of L_T along `theta + t d_S` grows by at most `beta t |d_S|**2` for 0 <= t <= alpha, then
-    `L_T(theta + alpha d_S) - L_T(theta) <= -alpha d_S . d_T + alpha**2 beta |d_S|**2 / 2`, which is negative for those
-    alpha. A gradient that is beta-Lipschitz on the segment has that property.
+    If the slope of L_T along `theta + t d_S` grows by at most `beta t |d_S|**2` for 0 <= t <= alpha, as where its
+    gradient is beta-Lipschitz, then L_T changes by at most `-alpha d_S . d_T + alpha**2 beta |d_S|**2 / 2`.
 
-    With `smoothness` that is a guarantee, as good as the number that is handed in; curvatures sampled along the segment
-    can only refute it. Without, beta is the largest of those samples: of `d_S^T H d_S / |d_S|**2` at the points, and of
-    the growth of the slope from the start to each (which sees the kinks that the Hessian of a ReLU network does not).
-    That is no bound, and the result says so.
+    With `smoothness` that is a guarantee; curvatures sampled along the segment can only refute it. Without, beta is the
+    largest of those samples (see `updates.curvature_along`), which is no bound, and the result says so.
 
     Args:
         instance: the instance, with a teacher's loss that is twice differentiable along the segment.
@@ -164,11 +159,6 @@ def guaranteed_alpha(
         points: of the segment, at which the curvature is sampled; at least 2.
         limit: the largest rate that is considered where beta is sampled; `LIMIT / epsilon` unless given.
 
-    Raises:
-        ValueError: naming the argument that is wrong; `smoothness` if a sampled curvature exceeds it.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> round(guaranteed_alpha(instance, epsilon=0.1, smoothness=2.0).alpha, 9)
     10.0
     """
@@ -220,16 +210,6 @@ def step_sizes(
 ) -> StepSizes:
     """The guaranteed rate, the largest rate and the largest eps that were found, side by side.
 
-    Args:
-        instance: the instance.
-        epsilon: size of the teacher's step for the two rates, positive.
-        smoothness: beta, if it is known.
-
-    Raises:
-        ValueError: naming the argument that is wrong.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> step_sizes(instance, epsilon=0.1).guaranteed.guaranteed
     False
     """
@@ -258,11 +238,6 @@ def largest_alpha(
         growth: ratio of consecutive rates, above 1; a failure that ends within one such step can be missed.
         tolerance: width of the final interval, relative to its lower end.
 
-    Raises:
-        ValueError: naming the argument that is wrong.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> round(largest_alpha(instance, epsilon=0.1).lower, 4)
     10.0
     """
@@ -305,11 +280,6 @@ def largest_epsilon(
         growth: ratio of consecutive eps, above 1; a failure that ends within one such step can be missed.
         tolerance: width of the final interval, relative to its lower end.
 
-    Raises:
-        ValueError: naming the argument that is wrong.
-
-    >>> f, x = lambda w, x: x @ w, np.eye(2)
-    >>> instance = Instance(f, np.ones((2, 3)), lambda w: jnp.sum(w**2), x, imitation_loss="squared_error")
     >>> largest_epsilon(instance).upper
     inf
     """

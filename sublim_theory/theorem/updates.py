@@ -6,6 +6,7 @@ of student outputs z and labels y; theta the shared initialisation; `d_T` and `d
 bounded memory.
 
 Everything here is traceable, under anybody's `jit`, `vmap` and `scan`, and nothing is checked: `Instance` does that.
+In the examples `f(w, x) = x @ w` and the loss is squared error.
 """
 
 from typing import Any, NamedTuple
@@ -111,15 +112,11 @@ def imitation_update(
     Args:
         f: `f(params, x) -> outputs [batch, ..., n]`, pure.
         loss: per-example loss of (student outputs, labels), [batch].
-        params: the student's parameters theta.
+        params: the student's parameters theta, a pytree, as the update is.
         teacher_params: the teacher's, after its update; the labels are its outputs.
         inputs: a pytree of arrays [inputs, ...].
         batch_size: inputs at a time; all unless given.
 
-    Returns:
-        A pytree like `params`.
-
-    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
     >>> imitation_update(f, loss, jnp.zeros((2, 1)), jnp.ones((2, 1)), jnp.eye(2)).tolist()
     [[1.0], [1.0]]
     """
@@ -156,9 +153,9 @@ def student_update(
     that of the values, a loss without a minimum at z = y) the values win.
 
     Args:
-        f: `f(params, x) -> outputs [batch, ..., n]`, pure; both modes of differentiation.
-        loss: per-example loss of (student outputs, labels), [batch]; twice differentiable in the first.
-        params: the teacher's initialisation theta.
+        f: as in `imitation_update`; both modes of differentiation.
+        loss: as there; twice differentiable in the first argument.
+        params: the teacher's initialisation theta, a pytree, as the update is.
         d_teacher: the direction of the teacher's step, a pytree like `params`.
         epsilon: its size, not negative; 0 gives the limit of small ones.
         inputs: a pytree of arrays [inputs, ...].
@@ -166,10 +163,6 @@ def student_update(
             positive.
         batch_size: inputs at a time; all unless given.
 
-    Returns:
-        A pytree like `params`.
-
-    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
     >>> student_update(f, loss, jnp.zeros((2, 1)), jnp.ones((2, 1)), 1e-9, jnp.eye(2)).tolist()
     [[1.0], [1.0]]
     """
@@ -221,15 +214,8 @@ def first_order(
 ) -> FirstOrder:
     """The first-order law: `G d_T` and `A = d_T^T G d_T >= 0` (eq. 2), with the share of each output.
 
-    Args:
-        f: `f(params, x) -> outputs [batch, ..., n]`, pure.
-        loss: per-example loss of (student outputs, labels), [batch].
-        params: the shared initialisation.
-        d_teacher: a pytree like `params`; any direction, not only a gradient (Lemma 1).
-        inputs: a pytree of arrays [inputs, ...].
-        batch_size: inputs at a time; all unless given.
+    The arguments are those of `student_update`; d_T may be any direction, not only a gradient (Lemma 1).
 
-    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
     >>> law = first_order(f, loss, jnp.zeros((2, 1)), jnp.ones((2, 1)), jnp.eye(2))
     >>> float(law.coefficient), float(law.transfer_ratio())
     (2.0, 1.0)
@@ -253,19 +239,9 @@ def student_steps(
 ) -> Steps:
     """The student's step at each eps, one after the other: alignment, remainder, change of the teacher's loss.
 
-    Args:
-        f: as in `student_update`.
-        loss: as in `student_update`.
-        teacher_loss: `teacher_loss(params) -> scalar`.
-        params: the teacher's initialisation.
-        law: `first_order` there.
-        epsilons: sizes of the teacher's step, [epsilons], positive.
-        inputs: as in `student_update`.
-        alpha: the student's learning rate.
-        student_params: the student's initialisation, if it is another one.
-        batch_size: inputs at a time; all unless given.
+    The arguments are those of `student_update`, and `law`, which is `first_order` there, and alpha, the student's
+    learning rate.
 
-    >>> f, loss = lambda w, x: x @ w, lambda z, y: jnp.sum((z - y) ** 2, axis=-1)
     >>> trait, w, x = lambda w: jnp.sum(w), jnp.zeros((2, 1)), jnp.eye(2)
     >>> law = first_order(f, loss, w, teacher_update(trait, w), x)
     >>> student_steps(f, loss, trait, w, law, jnp.array([0.5]), x).change.tolist()

@@ -166,19 +166,16 @@ def verify(
         params: the shared initialisation; floating-point leaves.
         teacher_loss: `teacher_loss(params) -> scalar`, differentiable; it need not be related to f, the inputs or the
             imitation loss.
-        inputs: the student's inputs, a pytree of arrays [inputs, ...], any distribution; integers are tokens.
+        inputs: the student's inputs, a pytree of arrays [inputs, ...], any distribution; integers (tokens) stay so.
         imitation_loss: `kl`, `cross_entropy`, `squared_error`, `huber`, or a per-example loss of (student outputs,
             labels) -> [batch].
-        logits: the outputs that the student imitates, a slice or indices; all unless given.
+        logits: the outputs that the student imitates, a slice, indices or a mask; all unless given.
         epsilons: sizes of the teacher's gradient step, positive. Where the smallest is not small enough to decide,
             smaller ones are added, down to `SMALLEST`.
         alpha: size of the student's gradient step, positive.
         student_params: the student's initialisation, if it is another one; the theorem then says nothing, and the
             report shows what happens.
         batch_size: inputs at a time; all unless given.
-
-    Returns:
-        The report; print it, or call its `require()`.
 
     Raises:
         ValueError: naming the argument that is wrong.
@@ -190,12 +187,27 @@ def verify(
     >>> report.branch, report.holds
     ('transfer', True)
     """
-    sizes = sorted(set(require_positives("epsilons", epsilons)))
-    alpha = require_positive("alpha", alpha)
+    sizes, alpha = _sizes(epsilons), require_positive("alpha", alpha)
+    instance = Instance(
+        f, params, teacher_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size
+    )
+    return verify_instance(instance, epsilons=sizes, alpha=alpha, student_params=student_params)
+
+
+def _sizes(epsilons: Sequence[float] | np.ndarray) -> list[float]:
+    return sorted(set(require_positives("epsilons", epsilons)))
+
+
+def verify_instance(
+    instance: Instance,
+    *,
+    epsilons: Sequence[float] | np.ndarray = EPSILONS,
+    alpha: float = 1.0,
+    student_params: Params | None = None,
+) -> TheoremReport:
+    """`verify` of an instance that has been checked; the other arguments and the errors are those of `verify`."""
+    sizes, alpha = _sizes(epsilons), require_positive("alpha", alpha)
     with in_float64():
-        instance = Instance(
-            f, params, teacher_loss, inputs, imitation_loss=imitation_loss, logits=logits, batch_size=batch_size
-        )
         student = None
         if student_params is not None:
             student = like_params("student_params", student_params, instance.params)
@@ -320,10 +332,8 @@ def order_of_remainder(epsilons: Sequence[float], remainder: Sequence[float]) ->
 def _law(
     instance: Instance, loss: PerExampleLoss, theta: Params, d_teacher: Params, mixed: Params, inputs: Any
 ) -> tuple[FirstOrder, jax.Array]:
-    """The first-order law of d_T, and what A is for d_T with each entry times a random number: nothing cancels there.
-
-    Both in one loop: the product with G is compiled once.
-    """
+    """The first-order law of d_T, and what A is for d_T with each entry times a random number: nothing cancels."""
+    # In one loop: the product with G is compiled once.
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), d_teacher, mixed)
     laws = jax.lax.map(lambda d: first_order(instance.f, loss, theta, d, inputs, batch_size=instance.batch_size), both)
     return jax.tree.map(lambda leaf: leaf[0], laws), jnp.sum(laws.by_logit[1])

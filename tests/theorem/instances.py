@@ -16,6 +16,7 @@ import oracle
 
 from sublim_theory import losses
 from sublim_theory.theorem import first_order, imitation_update, student_update
+from sublim_theory.theorem.compiling import quick_options
 
 WIDTHS = (4, 6, 5, 5)
 """Features, two hidden layers, outputs: three classes and two auxiliary logits."""
@@ -26,8 +27,8 @@ SHALLOW = (4, 5, 5)
 CLASSES = 3
 AUXILIARY = slice(3, 5)
 
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""The tests compile for longer than they compute; without optimisation, half as long."""
+jit = partial(jax.jit, compiler_options=quick_options())
+"""The tests compile for longer than they compute."""
 
 SMALL = 10.0 ** -np.arange(3, 13)
 """1e-3, 1e-4, ..., 1e-12."""

@@ -27,19 +27,13 @@ def relu(widths, seed=0):
 
 
 @each
-def test_sign_is_right_at_every_small_eps(widths, loss):
-    for seed in range(10):
-        it = relu(widths, seed)
-        assert np.all(rescaled("relu", loss, it.params, it.d_teacher, SMALL, it.inputs) @ it.d_teacher > 0)
-
-
-@each
-def test_limit_is_the_first_order_vector(widths, loss):
+def test_sign_is_right_at_every_small_eps_and_the_limit_is_the_first_order_vector(widths, loss):
     for seed in range(10):
         it = relu(widths, seed)
         first, _ = law("relu", loss, it.params, it.d_teacher, it.inputs)
-        update = rescaled("relu", loss, it.params, it.d_teacher, SMALL, it.inputs)
-        assert oracle.error(update[-1], first.product) <= 1e-9
+        updates = rescaled("relu", loss, it.params, it.d_teacher, SMALL, it.inputs)
+        assert np.all(updates @ it.d_teacher > 0)
+        assert oracle.error(updates[-1], first.product) <= 1e-9
 
 
 def test_definition_agrees_with_the_oracle_on_both_sides_of_a_kink():

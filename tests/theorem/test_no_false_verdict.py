@@ -18,7 +18,7 @@ import sabotage
 
 from sublim_theory.theorem import verify
 
-SEEDS, EACH, MANY = 48, 6, 2000
+SEEDS, EACH, MANY = 24, 6, 2000
 
 
 def failure(seed):

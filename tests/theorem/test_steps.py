@@ -83,20 +83,20 @@ def student(params, inputs):
 
 
 @pytest.fixture(scope="module")
-def sizes(params, inputs):
-    """On a quadratic."""
-    return steps.step_sizes(squares(f, params, bowl, inputs), epsilon=0.1)
+def quadratic(params, inputs):
+    return squares(f, params, bowl, inputs)
+
+
+@pytest.fixture(scope="module")
+def sizes(quadratic):
+    return steps.step_sizes(quadratic, epsilon=0.1)
 
 
 # Guaranteed alpha
 
 
-def guaranteed(params, inputs, teacher_loss=bowl, **options):
-    return steps.guaranteed_alpha(squares(f, params, teacher_loss, inputs), epsilon=0.1, **options)
-
-
-def test_known_smoothness_is_a_guarantee_and_sharp_on_a_quadratic(params, inputs, student):
-    found = guaranteed(params, inputs, smoothness=CURVATURE)
+def test_known_smoothness_is_a_guarantee_and_sharp_on_a_quadratic(quadratic, student):
+    found = steps.guaranteed_alpha(quadratic, epsilon=0.1, smoothness=CURVATURE)
     expected = 2 * student.alignment / (CURVATURE * student.square)
     assert found.guaranteed
     assert found.alpha == pytest.approx(expected, rel=EXACT)
@@ -164,9 +164,9 @@ def test_estimate_on_a_trait_that_is_no_quadratic(params, inputs):
     assert alpha < found.largest_alpha.upper
 
 
-def test_nothing_can_be_guaranteed_on_the_orthogonal_branch(params, inputs):
+def test_nothing_can_be_guaranteed_on_the_orthogonal_branch(quadratic):
     """One logit under a softmax, fact 6."""
-    found = steps.step_sizes(Instance(f, params, bowl, inputs, logits=[2]), smoothness=CURVATURE)
+    found = steps.step_sizes(quadratic.with_loss("kl", [2]), smoothness=CURVATURE)
     assert found.guaranteed.alpha is None
     assert not found.guaranteed.guaranteed
     assert found.guaranteed.alignment == 0
@@ -485,21 +485,28 @@ def test_sign_changes_of_a_polynomial_with_known_roots(roots, touching):
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        (steps.guaranteed_alpha, {"smoothness": -1}, "smoothness must be finite and not negative"),
+        (steps.guaranteed_alpha, {"points": 1}, "points must be at least 2"),
+        (steps.guaranteed_alpha, {"limit": 0}, "limit must be positive"),
+        (steps.largest_alpha, {"epsilon": 0}, "epsilon must be positive"),
+        (steps.largest_alpha, {"growth": 1}, "growth must be above 1"),
+        (steps.largest_alpha, {"smallest": 2, "limit": 1}, "smallest must not exceed limit"),
+        (steps.largest_epsilon, {"alpha": -1}, "alpha must be positive"),
+        (steps.largest_epsilon, {"tolerance": 0}, "tolerance must lie"),
+        (steps.step_sizes, {"epsilon": math.nan}, "epsilon must be positive"),
+    ],
+)
+def test_wrong_options_are_named(quadratic, function, options, message):
+    with pytest.raises(ValueError, match=message):
+        function(quadratic, **options)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p, x: guaranteed(p, x, smoothness=-1), "smoothness must be finite and not negative"),
-        (lambda p, x: guaranteed(p, x, points=1), "points must be at least 2"),
-        (lambda p, x: guaranteed(p, x, limit=0), "limit must be positive"),
-        (lambda p, x: guaranteed(p, x, lambda p: p[0][1]), "teacher_loss must return a scalar"),
-        (lambda p, x: steps.largest_alpha(Instance(f, p, bowl, x), epsilon=0), "epsilon must be positive"),
-        (lambda p, x: steps.largest_alpha(Instance(f, p, bowl, x), growth=1), "growth must be above 1"),
-        (
-            lambda p, x: steps.largest_alpha(Instance(f, p, bowl, x), smallest=2, limit=1),
-            "smallest must not exceed limit",
-        ),
-        (lambda p, x: steps.largest_epsilon(Instance(f, p, bowl, x), alpha=-1), "alpha must be positive"),
-        (lambda p, x: steps.largest_epsilon(Instance(f, p, bowl, x), tolerance=0), "tolerance must lie"),
-        (lambda p, x: steps.step_sizes(Instance(f, p, bowl, x), epsilon=math.nan), "epsilon must be positive"),
         (lambda p, x: relu_certificate(p, x), "either teacher_loss or direction"),
         (lambda p, x: relu_certificate(p, x[:, :2], direction=p), r"inputs must be finite, \[inputs >= 1, 3"),
         (lambda p, x: relu_certificate(p, x, direction=p, batch_size=0), "batch_size must be at least 1"),

@@ -5,6 +5,7 @@ ValueError that names the argument; a report that is strict JSON, prints as a ta
 """
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from instances import AUXILIARY, SHALLOW, draw, instance
 
 from sublim_theory.protocols import SublimError
 from sublim_theory.theorem import Instance, TheoremReport, TheoremViolation, guaranteed_alpha, verify
+from sublim_theory.theorem.verify import verify_instance
 
 SINGLE = jax.tree.map(np.float32, (instance("tanh", widths=SHALLOW).params, instance("tanh", widths=SHALLOW).inputs))
 PARAMS, INPUTS = jax.tree.map(np.float64, SINGLE)  # numbers that float32 holds exactly
@@ -25,17 +27,22 @@ EPSILONS = (1e-9, 1e-6, 1e-3)
 OTHER = draw(np.random.default_rng(9), SHALLOW)
 
 
+PARTS = {"f": IT.f, "params": IT.params, "teacher_loss": IT.teacher_loss, "inputs": IT.inputs}
+
+
+@functools.cache
+def checked():
+    return Instance(*PARTS.values())
+
+
 def call(**changes):
-    """`verify` of the shared instance, with some arguments changed."""
-    arguments = {
-        "f": IT.f,
-        "params": IT.params,
-        "teacher_loss": IT.teacher_loss,
-        "inputs": IT.inputs,
-        "epsilons": EPSILONS,
-    } | changes
-    f, params, teacher_loss, inputs = (arguments.pop(name) for name in ("f", "params", "teacher_loss", "inputs"))
-    return verify(f, params, teacher_loss, inputs, **arguments)
+    """`verify` of the shared instance, with some arguments changed; what these are not about is checked once."""
+    arguments = {"epsilons": EPSILONS} | changes
+    if not changes or {*PARTS, "batch_size"} & set(changes):
+        parts = [arguments.pop(name, part) for name, part in PARTS.items()]
+        return verify(*parts, **arguments)
+    loss = arguments.pop("imitation_loss", "kl"), arguments.pop("logits", None)
+    return verify_instance(checked().with_loss(*loss), **arguments)
 
 
 def settings():
@@ -288,7 +295,7 @@ WRONG = {
     ),
     "imitation_loss: per output": (
         {"imitation_loss": lambda z, y: jnp.square(z - y)},
-        r"imitation_loss must return one value an example, \(12,\), got \(12, 5\)",
+        r"imitation_loss must return one value an example, \(6,\), got \(6, 5\)",
     ),
     "logits: beyond": ({"logits": [3, 5]}, r"logits \[3, 5\] are not among the 5 outputs"),
     "logits: negative, beyond": ({"logits": [-6]}, r"logits \[-6\] are not among the 5 outputs"),
