@@ -8,6 +8,11 @@ import zlib
 # Compiling outlasts computing here. Before JAX is imported, and for the processes that tests start; `make reproduce`
 # runs the optimised programs.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_llvm_disable_expensive_passes=true",
+)
 
 import hypothesis
 import jax
@@ -34,11 +39,19 @@ hypothesis.settings.load_profile("shared-machine")
 TINY = fig10.PRESETS["smoke"].but(seeds=3, **small.TINY)
 
 
+LONG = {
+    *("browser", "endurance", "theorem"),
+    *("test_devices", "test_docs", "test_docstrings", "test_exercises", "test_figures", "test_linearised"),
+    *("test_notebooks", "test_package", "test_readme", "test_report", "test_selfcheck", "test_sweep", "test_workers"),
+}
+"""Folders and files whose tests train, compile much or start processes; the others are a minute in all."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    """What asks for a record trains."""
+    """Mark what `make check` leaves out: what asks for a record trains, too."""
     for item in items:
-        if "recorded" in getattr(item, "fixturenames", ()):
+        if "recorded" in getattr(item, "fixturenames", ()) or {item.path.stem, item.path.parent.name} & LONG:
             item.add_marker("training")
 
 
