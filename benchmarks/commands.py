@@ -144,7 +144,7 @@ def steps(options: Options) -> dict[str, Part]:
     atexit.register(shutil.rmtree, folder)
     page = Path(__file__).parents[1] / "docs" / "how_to_ci.md"
     instance = Path(folder, "instance.py")
-    instance.write_text(page.read_text("utf-8").split("```python\n")[1].split("```")[0], "utf-8")
+    instance.write_text(page.read_text("utf-8").split("```py\n")[1].split("```")[0], "utf-8")
 
     def figure(turn: int) -> dict[str, Any]:
         found = reproduce(options, *settings, f"compilation_cache={folder}/cache-{turn}")
