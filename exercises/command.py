@@ -128,7 +128,7 @@ def _check(argv: list[str]) -> int:
     source = read(options.file)
     if missing := [name for name in ("pytest", "pytest_timeout") if not importlib.util.find_spec(name)]:
         raise SublimError(
-            f"{' and '.join(missing)} is not installed, and pytest checks an answer: "
+            f"not installed: {' and '.join(missing)}; pytest checks an answer: "
             "pip install 'pytest>=8.3' 'pytest-timeout>=2.3', or in the clone pip install -e '.[exercises]'"
         )
     with status() as say:

@@ -145,7 +145,7 @@ def test_what_is_not_installed_is_named_with_the_way_out(capsys, tmp_path, monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pytest_timeout" else name)
     status, _, err = run(capsys, "check", write(tmp_path, MARK))
     assert status == 2
-    assert err.startswith("sublim: pytest_timeout is not installed")
+    assert err.startswith("sublim: not installed: pytest_timeout")
     assert "pip install -e '.[exercises]'" in err
 
 
