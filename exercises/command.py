@@ -20,7 +20,7 @@ import tyro
 
 from exercises import EXERCISES
 from exercises.answer import Source, read
-from sublim_theory.cli import FAILED, MISSED, UsageError, command, parse
+from sublim_theory.cli import FAILED, MISSED, Nothing, UsageError, command, parse
 from sublim_theory.console import status
 from sublim_theory.protocols import SublimError, lookup
 
@@ -34,11 +34,6 @@ STEPS = 10
 
 GRACE = 5.0
 """Seconds after which a step is over that pytest cannot end, such as a program of JAX that loops."""
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """List the exercises."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ def exercise(argv: list[str]) -> int:
 
 
 def _list(argv: list[str]) -> int:
-    parse(Nothing, argv, prog="sublim exercise list")
+    parse(Nothing, argv, prog="sublim exercise list", description="List the exercises.")
     for name, summary in EXERCISES.items():
         print(f"{name:20}{summary}")
     return 0

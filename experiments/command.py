@@ -16,8 +16,8 @@ import tyro
 from experiments import EXPERIMENTS, PRESETS, SUMMARIES
 from experiments.machine import Machine, refuse_gone
 from experiments.registry import find
-from sublim_theory.cli import MISSED, UsageError, command, parse, parse_some
-from sublim_theory.console import console
+from sublim_theory.cli import MISSED, Nothing, UsageError, command, parse, parse_some
+from sublim_theory.console import console, table
 from sublim_theory.protocols import lookup
 
 if TYPE_CHECKING:
@@ -70,9 +70,8 @@ def reproduce(argv: list[str]) -> int:
     if name.startswith("-"):
         raise UsageError(f"the experiment comes first: sublim reproduce NAME [options]; NAME is one of: {names}")
     chosen = list(SUMMARIES) if name == "all" else [name]
-    for each in chosen:
-        _refuse(each, words)
-    parsed = [(find(each), *_parse(each, words)) for each in chosen]  # refuse before anything runs
+    presets = {each: _preset(each, words) for each in chosen}
+    parsed = [(find(each), *_parse(each, preset, words)) for each, preset in presets.items()]  # refuse before any runs
     return parsed[0][1].machine.run(lambda workers: max(_reproduce(*each, workers=workers) for each in parsed))
 
 
@@ -133,13 +132,13 @@ def sweep(argv: list[str]) -> int:
     given, others = parse_some(Vary, words, prog="sublim sweep")
     if not 1 <= len(given.vary) <= 2:
         raise UsageError(f"a sweep varies one setting or two, not {len(given.vary)}; usage: {usage}")
-    _refuse(name, others)
+    preset = _preset(name, others)
 
     from experiments import experiment
     from experiments import sweep as sweeps
 
     inner = find(name)
-    run, settings = _parse(name, others)
+    run, settings = _parse(name, preset, others)
     vary = sweeps.parse_vary(settings, given.vary)
     summary = f"{inner.summary}: over {' and '.join(vary)}"
     chosen = sweeps.over(inner, lambda _: vary, name=f"sweep_{name}", summary=summary)
@@ -159,40 +158,30 @@ def list_experiments(argv: list[str]) -> int:
     Args:
         argv: words of the command line after `list`; there are none.
     """
-    from rich.table import Table
-
-    parse(_Nothing, argv, prog="sublim list")
-    table = Table()
-    for heading in ("experiment", "what it shows", "presets"):
-        table.add_column(heading, overflow="fold")
+    parse(Nothing, argv, prog="sublim list", description="List the experiments with their presets.")
+    shown = table("experiment", "what it shows", "presets")
     for name, summary in SUMMARIES.items():
-        table.add_row(name, summary, ", ".join(PRESETS[name]))
-    console().print(table)
+        shown.add_row(name, summary, ", ".join(PRESETS[name]))
+    console().print(shown)
     return 0
 
 
-@dataclass(frozen=True)
-class _Nothing:
-    """List the experiments with their presets."""
-
-
-def _refuse(name: str, words: list[str]) -> None:
-    """Raise `UsageError` for what is wrong whatever the settings are: experiment, preset, options of the machine."""
+def _preset(name: str, words: list[str]) -> str:
+    """The preset to start from; what is wrong whatever the settings are is refused: names, options of the machine."""
     lookup("experiment", name, SUMMARIES)
     refuse_gone(words)
     run, _ = parse_some(Run, words, prog=f"sublim reproduce {name}")
     lookup("preset", run.preset, dict.fromkeys(PRESETS[name]))
     run.machine.check()
+    return run.preset
 
 
-def _parse(name: str, words: list[str]) -> "tuple[Run, Settings[Any, Any]]":
+def _parse(name: str, preset: str, words: list[str]) -> "tuple[Run, Settings[Any, Any]]":
     """The run and the experiment's settings, which start from the preset and take every option given."""
     from experiments.experiment import Repetitions, Settings
 
-    prog = f"sublim reproduce {name}"
-    run, _ = parse_some(Run, words, prog=prog)
     chosen = find(name)
-    start = chosen.presets[run.preset]
+    start = chosen.presets[preset]
     kinds: tuple[Any, Any] = type(start.protocol), type(start.rates)
 
     @dataclass(frozen=True)
@@ -203,9 +192,9 @@ def _parse(name: str, words: list[str]) -> "tuple[Run, Settings[Any, Any]]":
         rates: kinds[1]  # type: ignore[valid-type]
 
     own = {each.name: getattr(start, each.name) for each in dataclasses.fields(Repetitions)}
-    default = Options(Run(preset=run.preset), Repetitions(**own), start.protocol, start.rates)
-    description = f"{chosen.summary}. Defaults shown are those of the preset {run.preset!r}."
-    options = parse(Options, words, prog=prog, description=description, default=default)
+    default = Options(Run(preset=preset), Repetitions(**own), start.protocol, start.rates)
+    description = f"{chosen.summary}. Defaults shown are those of the preset {preset!r}."
+    options = parse(Options, words, prog=f"sublim reproduce {name}", description=description, default=default)
     try:
         settings = Settings(options.protocol, options.rates, **dataclasses.asdict(options.repetitions))
     except ValueError as error:
@@ -221,7 +210,6 @@ def _changed(settings: "Settings[Any, Any]", preset: "Settings[Any, Any]") -> li
 
 def _report(record: "Record", changed: list[str], files: list[Path]) -> None:
     """Print the table expected / produced / verdict, and where the files are."""
-    from rich.table import Table
     from rich.text import Text
 
     from experiments import tables
@@ -229,18 +217,14 @@ def _report(record: "Record", changed: list[str], files: list[Path]) -> None:
     say = console().print
     seeds = len(record.provenance["seeds"])
     title = f"{record.experiment}, preset {record.preset}, {seeds} seed{'s' * (seeds > 1)}"
-    table = Table(title=title)
     judged = bool(record.expectations)
-    for heading in (
-        "condition",
-        *(("expected", "band for this run", "produced", "verdict") if judged else ("produced",)),
-    ):
-        table.add_column(heading, overflow="fold")
+    headings = ("expected", "band for this run", "produced", "verdict") if judged else ("produced",)
+    shown = table("condition", *headings, title=title)
     verdicts = {None: "", True: Text("holds", "green"), False: Text("missed", "bold red")}
     for row in tables.rows(record):
         words = (row.expected, row.band, row.produced, verdicts[row.holds]) if judged else (row.produced,)
-        table.add_row(row.condition, *words)
-    say(table)
+        shown.add_row(row.condition, *words)
+    say(shown)
     if changed:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         say(f"No verdict: {options} differ from the preset, and expected values belong to the preset.")

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import tyro
 
 import sublim_theory
-from sublim_theory.console import any_encoding, console, status
+from sublim_theory.console import any_encoding, console, status, table
 from sublim_theory.protocols import SublimError, lookup
 
 GROUP = "sublim_theory.commands"
@@ -56,6 +56,11 @@ class UsageError(SublimError, ValueError):
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """The options of a command that has none."""
+
+
+@dataclass(frozen=True)
 class Data:
     """Show which data files are present and verified; fetch what is missing on demand."""
 
@@ -70,8 +75,6 @@ class Data:
 @command("Show which data files are present and verified; --fetch downloads what is missing.")
 def show_data(argv: list[str]) -> int:
     """Show which data files are present and verified; fetch on demand with --fetch."""
-    from rich.table import Table
-
     from sublim_theory import data, files
 
     options = parse(Data, argv, prog="sublim data")
@@ -84,12 +87,11 @@ def show_data(argv: list[str]) -> int:
     states = [status for name in names for status in files.status(name, options.data_dir)]
     for name in names:
         rows = [status for status in states if status.dataset == name]
-        table = Table(title=f"{name} in {rows[0].path.parent}", title_justify="left")
-        for heading in ("file", "state", "bytes", "remark"):
-            table.add_column(heading, overflow="fold")
+        shown = table("file", "state", "bytes", "remark", title=f"{name} in {rows[0].path.parent}")
+        shown.title_justify = "left"
         for row in rows:
-            table.add_row(row.path.name, row.state, f"{row.size:,}", row.detail)
-        console().print(table)
+            shown.add_row(row.path.name, row.state, f"{row.size:,}", row.detail)
+        console().print(shown)
     return 0 if all(status.state in ("verified", "missing") for status in states) else FAILED
 
 
@@ -115,25 +117,34 @@ def verify(argv: list[str]) -> int:
     The status is 0 if everything comes out as it must, `MISSED` if not, `FAILED` if the instance cannot be checked.
     """
     options = parse(Verify, argv, prog="sublim verify")
-    if options.file:
-        path, *others = options.file
-        if others:
-            raise UsageError("one file at a time: sublim verify FILE.py")
-        if options.paper or options.data_dir is not None:
-            raise UsageError("--paper and --data-dir belong to the check without a file")
-        from sublim_theory import instance_file
-
-        with status() as say:
-            say(f"checking {path}")
-            report = instance_file.check(path)
-        print(_json(report.to_dict()) if options.json else report)
-        return 0 if report.holds else MISSED
-    from rich.table import Table
-    from rich.text import Text
-
-    from sublim_theory import devices, selfcheck
+    path, *others = options.file or (None,)
+    if others:
+        raise UsageError("one file at a time: sublim verify FILE.py")
+    if path is not None and (options.paper or options.data_dir is not None):
+        raise UsageError("--paper and --data-dir belong to the check without a file")
+    if path is not None and not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    from sublim_theory import devices
 
     devices.local()  # one that cannot be used is refused here
+    return _verify_itself(options) if path is None else _verify_file(path, options)
+
+
+def _verify_file(path: Path, options: Verify) -> int:
+    from sublim_theory import instance_file
+
+    with status() as say:
+        say(f"checking {path}")
+        report = instance_file.check(path)
+    print(_json(report.to_dict()) if options.json else report)
+    return 0 if report.holds else MISSED
+
+
+def _verify_itself(options: Verify) -> int:
+    from rich.text import Text
+
+    from sublim_theory import selfcheck
+
     rows = []
     with status() as say:
         for row in selfcheck.paper(options.data_dir) if options.paper else selfcheck.quick():
@@ -143,13 +154,11 @@ def verify(argv: list[str]) -> int:
     if options.json:
         print(_json({"passed": passed, "rows": [row.to_dict() for row in rows]}))
     else:
-        table = Table(title="Theorem 1 (arXiv 2507.14805), float64")
-        for heading in ("check", "must", "verdict", "remark"):
-            table.add_column(heading, overflow="fold")
+        shown = table("check", "must", "verdict", "remark", title="Theorem 1 (arXiv 2507.14805), float64")
         for row in rows:
             verdict = Text("passed", "green") if row.passed else Text("FAILED", "bold red")
-            table.add_row(row.name, "fail" if row.control else "hold", verdict, row.remark)
-        console().print(table)
+            shown.add_row(row.name, "fail" if row.control else "hold", verdict, row.remark)
+        console().print(shown)
     return 0 if passed else MISSED
 
 

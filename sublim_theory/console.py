@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 WIDE = 10_000
 """Columns of what is no terminal: as many as any table takes."""
@@ -53,6 +54,16 @@ def console(*, stderr: bool = False) -> "Console":
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Quiet(stderr=stderr, width=None if terminal else WIDE, markup=False, emoji=False, highlight=False)
+
+
+def table(*headings: str, title: str | None = None) -> "Table":
+    """An empty table for a `console`; what is too wide for a terminal goes on in the next line and is never cut."""
+    from rich.table import Table
+
+    found = Table(title=title)
+    for heading in headings:
+        found.add_column(heading, overflow="fold")
+    return found
 
 
 @contextlib.contextmanager

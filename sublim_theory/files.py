@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from sublim_theory.console import console
 from sublim_theory.protocols import SublimError, lookup
 
 Folder: TypeAlias = str | os.PathLike[str] | None
@@ -209,7 +210,6 @@ def download(dataset: str, folder: Path, file: str, progress: bool) -> list[str]
 def _fetch(url: str, target: str, _cache: object, *, progress: bool) -> None:
     """Download for pooch, whose own way has no bounds on time and size; the gzip layer is the file's own and stays."""
     import requests
-    from rich.console import Console
     from rich.progress import Progress
 
     give_up = time.monotonic() + DEADLINE
@@ -217,7 +217,7 @@ def _fetch(url: str, target: str, _cache: object, *, progress: bool) -> None:
     with (
         requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT, stream=True) as response,
         Path(target).open("xb") as file,
-        Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
+        Progress(console=console(stderr=True), transient=True, disable=not progress) as bar,
     ):
         response.raise_for_status()
         task = bar.add_task(Path(url).name, total=int(response.headers.get("Content-Length", 0)) or None)

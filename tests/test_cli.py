@@ -107,7 +107,13 @@ def test_help_lists_and_refusals_import_nothing_heavy():
         "report",
         "report nowhere",
     ]
-    wrong += ["verify a.py b.py", "data --dataset nosuch", "exercise nosuch", "exercise start nosuch"]
+    wrong += [
+        "verify a.py b.py",
+        "verify nowhere.py",
+        "data --dataset nosuch",
+        "exercise nosuch",
+        "exercise start nosuch",
+    ]
     run = subprocess.run([sys.executable, "-c", LIGHT], input="\n".join(right + wrong), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     said = [line for line in run.stdout.splitlines() if line.startswith("status ")]

@@ -269,5 +269,5 @@ def test_no_stream_of_a_seed_serves_twice(seen):
 
 @pytest.mark.parametrize("option", ["--precision", "--matmul-precision"])
 def test_the_precision_of_products_is_an_option_by_both_names(option):
-    _, settings = command._parse("fig10", ["--preset", "smoke", option, "default"])
+    _, settings = command._parse("fig10", "smoke", ["--preset", "smoke", option, "default"])
     assert settings == PRESETS["smoke"].but(matmul_precision="default")

@@ -258,7 +258,7 @@ def test_the_command_reads_back_as_the_config(name):
         known.command(of({"a": [0]}, experiment=name, preset=preset, config=config))
     )
     assert (sublim, reproduce, again) == ("sublim", "reproduce", name)
-    run, read_back = experiments_command._parse(name, words)
+    run, read_back = experiments_command._parse(name, preset, words)
     assert run.preset == preset
     assert read_back == settings.but(seeds=3, dataset="fashion_mnist")
 
