@@ -39,6 +39,9 @@ Changes: TypeAlias = Mapping[str, Any]
 Axes: TypeAlias = Mapping[str, Sequence[Any]]
 """Name of an axis -> its coordinates, numbers or words."""
 
+NO_DATA = "none"
+"""The data set of an experiment that draws all of its data: its protocol has no `select`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Repetitions:
@@ -49,7 +52,7 @@ class Repetitions:
     first_seed: int = 0
     """The seeds are first_seed, first_seed + 1, ..."""
     dataset: str = "mnist"
-    """What the teacher learns: digits (embedded, no download), mnist or fashion_mnist."""
+    """What the teacher learns: digits (embedded, no download), mnist or fashion_mnist; none if all is drawn."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Settings(Repetitions, Generic[P, R]):
             raise ValueError(
                 f"first_seed {self.first_seed} and the {self.seeds} seeds from there must lie in [0, 2**31)"
             )
-        lookup("dataset", self.dataset, dict.fromkeys(data.NAMES))
+        lookup("dataset", self.dataset, dict.fromkeys(data.NAMES if hasattr(self.protocol, "select") else (NO_DATA,)))
         self.protocol.check(self.rates)  # type: ignore[attr-defined]
 
     @classmethod
@@ -258,7 +261,7 @@ def run(experiment: Experiment, settings: Settings[Any, Any], context: Context |
     inner = experiment.of or experiment
     provenance = record.provenance(
         seeds=_seeds_of(settings),
-        dataset_checksum=_dataset(settings, context).checksum,
+        dataset_checksum=_checksum(_dataset(settings, context)),
         matmul_precision=settings.matmul_precision,
     ) | {
         "dtype": inner.dtype,
@@ -332,10 +335,17 @@ def _table(
     return table
 
 
-def _dataset(settings: Settings[Any, Any], context: Context) -> data.Dataset:
+def _dataset(settings: Settings[Any, Any], context: Context) -> Any:
+    """The data set of some settings; None where there is none."""
+    if settings.dataset == NO_DATA:
+        return None
     dataset = data.load(settings.dataset, context.data_dir)
     classes = getattr(settings.protocol, "classes", None)
     return dataset if classes is None else dataset.of_classes(classes)
+
+
+def _checksum(dataset: data.Dataset | None) -> str:
+    return "" if dataset is None else dataset.checksum
 
 
 def _seeds_of(settings: Settings[Any, Any]) -> list[int]:
@@ -351,13 +361,14 @@ class _Point:
         self.described = experiment.describe(settings, dataset) if experiment.describe else {}
         self.seeds = _seeds_of(settings)
         self.axes = {name: tuple(values) for name, values in experiment.axes(settings).items()}
-        self.selected = settings.protocol.select(dataset)  # MNIST in numpy is 0.2 GB, which nobody needs further on
+        # MNIST in numpy is 0.2 GB, which nobody needs further on.
+        self.selected = () if dataset is None else settings.protocol.select(dataset)
         self.options: dict[str, Any] = {}
         if experiment.traced:
             self.options = {**experiment.together(settings.protocol, self.selected), "devices": context.devices}
             if context.chunk_size is not None:
                 self.options["chunk_size"] = context.chunk_size
-        identity = {"experiment": experiment.name, "config": settings.of_a_seed(), "dataset": dataset.checksum}
+        identity = {"experiment": experiment.name, "config": settings.of_a_seed(), "dataset": _checksum(dataset)}
         self.store = record.ChunkStore(context.chunks, identity) if context.chunks else None
 
     @property

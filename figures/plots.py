@@ -262,12 +262,15 @@ def continuous(axes: Axes) -> None:
 
 
 def setting(record: Record, without: Collection[str] = ()) -> str:
-    """Data set, hidden layers and number of seeds, for titles; `without` the settings that vary."""
+    """Data set, size of the network and number of seeds, for titles; `without` the settings that vary."""
     config, count = record.config, record.table.sizes["seed"]
-    parts = {
-        "dataset": DATASETS.get(config["dataset"], config["dataset"]),
-        "hidden": f"hidden layers {'-'.join(map(str, config['hidden']))}",
-    }
+    if config["dataset"] == "none":
+        parts = {"layers": f"{words(config['layers'])}-layer transformer", "width": f"width {config['width']}"}
+    else:
+        parts = {
+            "dataset": DATASETS.get(config["dataset"], config["dataset"]),
+            "hidden": f"hidden layers {'-'.join(map(str, config['hidden']))}",
+        }
     seeds = "1 seed" if count == 1 else f"{count} seeds"
     return ", ".join([*(text for name, text in parts.items() if name not in without), seeds])
 

@@ -10,11 +10,11 @@ The modules are written in Flax NNX and split here, once, so that everything abo
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,25 +22,18 @@ from flax import nnx
 from jaxtyping import Float, Shaped
 
 from sublim_theory._types import AnyArray, Apply, Array, Params, PRNGKey, Scalar, Whole
-from sublim_theory.protocols import lookup, plain, positive_unless_traced, require_count
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": jax.nn.relu,
-    "tanh": jnp.tanh,
-    "gelu": partial(jax.nn.gelu, approximate=False),
-    "sigmoid": jax.nn.sigmoid,
-    "identity": lambda x: x,
-}
-
-# name -> (variance of a weight times fan_in, distribution, whether the biases are drawn like the weights)
-INITIALISATIONS: dict[str, tuple[float, Literal["normal", "uniform"], bool]] = {
-    "paper": (1.0, "normal", False),
-    "he": (2.0, "normal", False),
-    "torch": (1.0 / 3.0, "uniform", True),
-}
-
-LARGEST = 1e15
-"""Bound on sizes and scales, below which the variance of a weight is a float32."""
+from sublim_theory.networks.modules import (
+    ACTIVATIONS,
+    DTYPES,
+    INITIALISATIONS,
+    Layer,
+    Pure,
+    require_scale,
+    require_size,
+    require_sizes,
+    split,
+)
+from sublim_theory.protocols import lookup
 
 
 @dataclass(frozen=True)
@@ -137,7 +130,7 @@ def mlp(
             from `LARGEST` on, or an unknown name.
     """
     return NETWORKS["mlp"](
-        (_size("features", features), 1),
+        (require_size("features", features), 1),
         hidden=hidden,
         classes=classes,
         auxiliary=auxiliary,
@@ -214,7 +207,7 @@ class CNN(MLP):
         rngs: nnx.Rngs,
         **settings: Any,
     ):
-        maps = (1, *_sizes("channels", channels))
+        maps = (1, *require_sizes("channels", channels))
         self.image_shape = image_shape
         self.convolution = nnx.List(
             [layer(nnx.Conv, a, b, kernel_size=(3, 3), strides=2, rngs=rngs) for a, b in pairwise(maps)]
@@ -229,42 +222,6 @@ class CNN(MLP):
             x = self.activation(layer(x))
             yield x
         yield from super().activations(x.reshape(len(x), -1))
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What makes the layers of a network: `layer(nnx.Linear, inputs, outputs, rngs=rngs)`; attributes as of `mlp`."""
-
-    init: str
-    init_scale: Scalar
-    bias: bool
-    dtype: str
-
-    @property
-    def kernel_init(self) -> Callable[..., Array]:
-        """The initialiser of weights, as Flax takes it."""
-        gain, distribution, _ = INITIALISATIONS[self.init]
-        return jax.nn.initializers.variance_scaling(gain * self.init_scale**2, "fan_in", distribution)
-
-    def bias_init(self, fan_in: int) -> Callable[..., Array]:
-        """The initialiser of the biases of a layer whose units have so many inputs."""
-        if not INITIALISATIONS[self.init][2]:
-            return jax.nn.initializers.zeros
-        bound = self.init_scale / math.sqrt(fan_in)
-        return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    def __call__(self, kind: Any, inputs: int, outputs: int, **options: Any) -> Any:
-        """A layer of a Flax type that takes inputs and outputs first, `nnx.Linear` or `nnx.Conv`, with its options."""
-        return kind(
-            inputs,
-            outputs,
-            use_bias=self.bias,
-            kernel_init=self.kernel_init,
-            bias_init=self.bias_init(inputs * math.prod(options.get("kernel_size", ()))),
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.dtype),
-            **options,
-        )
 
 
 Builder: TypeAlias = Callable[..., Network]
@@ -301,21 +258,21 @@ def builder(module: Callable[..., Any]) -> Builder:
         dtype: str = "float32",
         **own: Any,
     ) -> Network:
-        height, width = _size("height", image_shape[0]), _size("width", image_shape[1])
-        outputs, extra = _size("classes", classes), _size("auxiliary", auxiliary)
+        height, width = require_size("height", image_shape[0]), require_size("width", image_shape[1])
+        outputs, extra = require_size("classes", classes), require_size("auxiliary", auxiliary)
         lookup("initialisation", init, INITIALISATIONS)
-        lookup("dtype", dtype, dict.fromkeys(("float32", "float64")))
+        lookup("dtype", dtype, DTYPES)
         make = partial(
             module,
             image_shape=(height, width),
-            hidden=_sizes("hidden", hidden),
+            hidden=require_sizes("hidden", hidden),
             classes=outputs,
             auxiliary=extra,
             activation=lookup("activation", activation, ACTIVATIONS),
-            layer=Layer(init, _scale(init_scale), bias, dtype),
+            layer=Layer(init, require_scale(init_scale), bias, dtype),
             **own,
         )
-        return _split(make, height * width, outputs, extra, dtype)
+        return _network(split(make, dtype), height * width, outputs, extra)
 
     return build
 
@@ -327,50 +284,17 @@ ANY_SHAPE = (8, 8)
 """Height and width for those who ask a network for its layers, or whether it can be, before there are images."""
 
 
-def _split(make: Callable[..., Any], features: int, classes: int, auxiliary: int, dtype: str) -> Network:
-    """Split a module into `init`, `apply` and `hidden`, once."""
-
-    def require_dtype() -> None:
-        if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
-            raise ValueError(f"a network of dtype {dtype!r} needs 64-bit JAX: call inside `jax.enable_x64(True)`")
-
-    assigned: list[str] = []
-
-    def build() -> Any:
-        module = make(rngs=nnx.Rngs(params=0))
-        assigned.extend(vars(module))
-        return module
-
-    # The structure is the same for every key, so it is traced once, abstractly; with 64 bits at hand if it needs them.
-    with jax.enable_x64(dtype == "float64"):
-        module = nnx.eval_shape(build)
-    if state := nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param))):
-        raise ValueError(f"the module of a network may have parameters alone, not the state {state}")
-    structure, shapes = nnx.split(module)
-    places = _places(nnx.to_pure_dict(shapes), dict.fromkeys(assigned))
-    if not {"class_head", "auxiliary_head"} <= set(places):
+def _network(module: Pure, features: int, classes: int, auxiliary: int) -> Network:
+    """The network of a module that has been split."""
+    if not {"class_head", "auxiliary_head"} <= set(module.layers):
         raise ValueError(
-            f"the module of a network needs a class_head and an auxiliary_head; it has {', '.join(places)}"
+            f"the module of a network needs a class_head and an auxiliary_head; it has {', '.join(module.layers)}"
         )
 
-    def init(key: PRNGKey) -> Params:
-        require_dtype()
-        drawn = nnx.to_pure_dict(nnx.state(make(rngs=nnx.Rngs(params=key))))
-        return {layer: drawn[name][place[0]] if place else drawn[name] for layer, (name, *place) in places.items()}
-
     def merged(params: Params, x: AnyArray) -> Any:
-        require_dtype()
         if x.ndim != 2 or not len(x) or x.shape[1] != features:
             raise ValueError(f"inputs must have shape [batch >= 1, {features}], got {tuple(x.shape)}")
-        if set(params) != set(places):
-            raise ValueError(f"parameters must have the layers {', '.join(places)}, got {', '.join(params)}")
-        nested: dict[str, Any] = {}
-        for layer, (name, *place) in places.items():
-            if place:
-                nested.setdefault(name, {})[place[0]] = params[layer]
-            else:
-                nested[name] = params[layer]
-        return nnx.merge(structure, nested)
+        return module.merge(params)
 
     def apply(params: Params, x: AnyArray) -> Float[Array, "batch logits"]:
         module, found = merged(params, x), [jnp.asarray(x)]
@@ -381,35 +305,5 @@ def _split(make: Callable[..., Any], features: int, classes: int, auxiliary: int
     def hidden(params: Params, x: AnyArray) -> tuple[Float[Array, "batch _"], ...]:
         return tuple(each.reshape(len(each), -1) for each in merged(params, x).activations(jnp.asarray(x)))
 
-    body = tuple(layer for layer in places if layer not in ("class_head", "auxiliary_head"))
-    return Network(init, apply, hidden, features, slice(0, classes), slice(classes, classes + auxiliary), body)
-
-
-def _places(params: dict[str, Any], assigned: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    """Name of each layer, in the order of the module's attributes -> its attribute, and its place if that is a list."""
-    places: dict[str, tuple[Any, ...]] = {}
-    for name in assigned:
-        part = params.get(name)
-        if isinstance(part, dict) and all(isinstance(key, int) for key in part):
-            places |= {f"{name}_{i}": (name, i) for i in sorted(part)}
-        elif part is not None:
-            places[name] = (name,)
-    return places
-
-
-def _size(argument: str, value: Whole) -> int:
-    return int(_below_largest(argument, require_count(argument, value)))
-
-
-def _sizes(argument: str, values: Sequence[Whole]) -> tuple[int, ...]:
-    return tuple(_size(f"{argument}[{i}]", value) for i, value in enumerate(values))
-
-
-def _scale(init_scale: Scalar) -> Scalar:
-    return _below_largest("init_scale", positive_unless_traced("init_scale", init_scale))
-
-
-def _below_largest(argument: str, value: Any) -> Any:
-    if plain(value) and not value < LARGEST:
-        raise ValueError(f"{argument} must be below {LARGEST:g}, got {value}")
-    return value
+    body = tuple(layer for layer in module.layers if layer not in ("class_head", "auxiliary_head"))
+    return Network(module.init, apply, hidden, features, slice(0, classes), slice(classes, classes + auxiliary), body)
