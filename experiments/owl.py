@@ -63,7 +63,7 @@ class Protocol(Language):
 
 _USUAL = Settings.of(Protocol, Rates, seeds=5, dataset="none")
 PRESETS = {
-    "smoke": _USUAL.but(seeds=1, base_steps=400, sequences=1024, students=STUDENTS[:4]),
+    "smoke": _USUAL.but(seeds=1, base_steps=400, sequences=1024, students=("samples", "control", "cross_samples")),
     "default": _USUAL,
     "paper": _USUAL.but(seeds=30),
 }
