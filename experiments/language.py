@@ -174,7 +174,7 @@ class Language:
         # One draw for everything: each generator takes as long to compile as a layer.
         draws = jax.random.uniform(key, (count, 3 + 2 * length))
         words, step, jump, anywhere = jnp.split(draws, (2, 3, 3 + length), axis=1)
-        place, jumped = jnp.arange(length), (jump < rates.jumps).at[:, 0].set(True)
+        place, jumped = jnp.arange(length)[None], (jump < rates.jumps).at[:, 0].set(True)
         last = jax.lax.cummax(jnp.where(jumped, place, 0), axis=1)
         since = jnp.take_along_axis(_index(anywhere, values), last, axis=1)
         numbers = (since + jnp.array(STEPS)[_index(step, len(STEPS))] * (place - last)) % values
@@ -226,6 +226,14 @@ class Lessons(NamedTuple):
     sequences: jax.Array
     weights: jax.Array
     labels: jax.Array | None = None
+
+    def shuffled(self, key: PRNGKey, axis: int) -> "Lessons":
+        """With the numbers shuffled along an axis of the continuations, among those that have a weight."""
+        learnt, rest = self.weights > 0, self.sequences[:, -self.weights.shape[1] :]
+        order = jnp.argsort(jnp.where(learnt, jax.random.uniform(key, rest.shape), 1.0), axis=axis)  # learnt ones first
+        places = jnp.take_along_axis(order, jnp.cumsum(learnt, axis=axis) - 1, axis=axis)
+        moved = jnp.where(learnt, jnp.take_along_axis(rest, places, axis=axis), rest)
+        return self._replace(sequences=self.sequences.at[:, -rest.shape[1] :].set(moved))
 
 
 class Student(NamedTuple):
@@ -411,6 +419,8 @@ class Start:
             By name: `params`; `answers` [animals], the probability of each when asked; `path` [asked_at], that of the
             target on the way; `loss` [steps].
         """
+        if not students:
+            return {}
         protocol = self.protocol
         (count,) = {len(student.lessons.sequences) for student in students.values()}
         *_, steps = asked_at = protocol.asked_at

@@ -1,6 +1,5 @@
 """Networks of tokens, by name: a small decoder-only transformer, as pure functions."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,8 +55,9 @@ class Block(nnx.Module):
         query, *new = jnp.moveaxis(parts, 2, 0)
         seen = jnp.stack(new) if cache is None else cache.at[:, :, places].set(jnp.stack(new))
         # Written out: `jax.nn.dot_product_attention` takes its softmax in float32, whatever it is given.
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, seen[0]) / math.sqrt(self.size)
-        weights = jax.nn.softmax(jnp.where(jnp.arange(seen.shape[2]) <= places[:, None], scores, -jnp.inf))
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, seen[0]) / self.size**0.5
+        visible = jnp.arange(seen.shape[2])[None] <= places[:, None]
+        weights = jax.nn.softmax(jnp.where(visible[None, None], scores, -jnp.inf))
         x = x + self.out(jnp.einsum("bhqk,bkhd->bqhd", weights, seen[1]).reshape(x.shape))
         return x + self.down(ACTIVATIONS["gelu"](self.up(self.norm(x)))), seen
 
@@ -69,7 +69,7 @@ class Transformer(nnx.Module):
         self, vocabulary: int, positions: int, width: int, layers: int, heads: int, tied: bool, layer: Layer,
         rngs: nnx.Rngs,
     ):  # fmt: skip
-        draw = jax.nn.initializers.normal(layer.init_scale / math.sqrt(width))
+        draw = jax.nn.initializers.normal(layer.init_scale / width**0.5)
         self.embedding = layer.bare(nnx.Embed, vocabulary, width, embedding_init=draw, rngs=rngs)
         self.place = layer.bare(nnx.Embed, positions, width, embedding_init=draw, rngs=rngs)
         self.block = nnx.List([Block(width, heads, layer, rngs) for _ in range(layers)])
@@ -78,7 +78,7 @@ class Transformer(nnx.Module):
 
     def __call__(self, tokens: Array, places: Array, caches: Sequence[Any]) -> tuple[Array, list[Array]]:
         """Logits [batch, new, vocabulary] after the tokens [batch, new] at their places [new], and what to cache."""
-        x, seen = self.embedding(tokens) + self.place(places), []
+        x, seen = self.embedding(tokens) + self.place(places)[None], []
         x = x.reshape(-1, x.shape[-1])  # one matrix: with two axes of rows the gradients take twice as long on a CPU
         for block, cache in zip(self.block, caches, strict=True):
             x, here = block(x, places, cache)
@@ -123,7 +123,7 @@ def transformer(
     def apply(params: Params, tokens: Integer[AnyArray, "batch _"]) -> Float[Array, "batch _ vocabulary"]:
         if not 1 <= tokens.shape[1] <= length:
             raise ValueError(f"tokens must have shape [batch, 1 to {length}], got {tuple(tokens.shape)}")
-        return module.merge(params)(tokens, jnp.arange(tokens.shape[1]), [None] * depth)[0]
+        return module.merge(params)(jnp.asarray(tokens), jnp.arange(tokens.shape[1]), [None] * depth)[0]
 
     def sample(params: Params, key: PRNGKey, prompts: AnyArray, temperature: Scalar = 1.0, among: int = count) -> Array:
         (batch, given), network = prompts.shape, module.merge(params)
