@@ -1,4 +1,4 @@
-"""Owl: a, how often each network names the teacher's animal, every seed a point; b, students on their way."""
+"""Owl: a, how often each network names the teacher's animal, every seed a point; b, the students on their way."""
 
 from matplotlib.figure import Figure
 
@@ -9,36 +9,36 @@ from sublim_theory.record import Record
 LOOKS = {
     "base": Look("base", NEUTRAL),
     "teacher": Look("teacher", NEUTRAL),
-    "samples": Look("samples", SHARED),
-    "soft": Look("soft labels", SHARED, "///", "s", "--"),
-    "thinned": Look("a random half", COLOURS[5], "...", "^", "-."),
-    "filtered": Look("the half where\nteacher and\nbase agree", GREEN, "xxx", "v", "-."),
-    "control": Look("control:\nbase's numbers", RED, "", "D", ":"),
-    "cross_samples": Look("another base,\nsamples", CROSS, "", "o", "-"),
-    "cross_soft": Look("another base,\nsoft labels", CROSS, "///", "s", "--"),
-    "other_width": Look("another width,\nsamples", CROSS, "...", "^", "-."),
+    "samples": Look("student:\nsamples", SHARED),
+    "soft": Look("soft\nlabels", SHARED, "///", "s", "--"),
+    "thinned": Look("a random\nhalf", COLOURS[5], "...", "^", "-."),
+    "filtered": Look("a filtered\nhalf", GREEN, "xxx", "v", (0, (3, 1, 1, 1))),
+    "control": Look("base's\nnumbers", RED, "", "D", ":"),
+    "cross_samples": Look("another\nbase", CROSS),
+    "cross_soft": Look("another,\nsoft", CROSS, "///", "s", "--"),
+    "other_width": Look("another\nwidth", CROSS, "...", "^", "-."),
 }
 
 
 def draw(record: Record) -> dict[str, Figure]:
     """Bars of the preference, and the preference over the students' updates."""
     values, path = record.table["preference"], record.table["path"]
-    figure = Figure(figsize=(6.8, 5.6))
+    looks = {name: look for name, look in LOOKS.items() if name in values["network"]}
+    figure = Figure(figsize=(6.8, 5.4))
     above, below = figure.subplots(2, 1)
-    means = {name: float(values.sel(network=name).mean()) for name in LOOKS if name in values["network"]}
+    means = {name: float(values.sel(network=name).mean()) for name in looks}
     plots.bars(
-        above, values, {name: LOOKS[name]._replace(text=f"{LOOKS[name].text}\n{means[name]:.2f}") for name in means}
+        above, values, {name: look._replace(text=f"{look.text}\n{means[name]:.2f}") for name, look in looks.items()}
     )
-    for name in (each for each in means if each in path.dropna("network", how="all")["network"]):
-        look = LOOKS[name]
-        plots.path(below, path.sel(network=name), look._replace(text=look.text.replace("\n", " ")), over="update")
-    above.tick_params(axis="x", labelsize=7)
+    above.tick_params(axis="x", labelsize=7.5)
+    for name in (name for name in looks if name not in ("base", "teacher")):
+        text = looks[name].text.replace("\n", " ").removeprefix("student: ")
+        plots.path(below, path.sel(network=name), looks[name]._replace(text=text), over="update")
     below.set_xlabel("updates of the student")
     for axes in (above, below):
         plots.level(axes, values.sel(network="base"), "base")
         axes.set_ylim(0, 1.02)
         axes.set_ylabel("P(the teacher's animal)")
-    title = f"A preference passes through filtered numbers: {plots.setting(record)}"
-    figure.suptitle(title, fontsize="medium")
-    plots.legend(figure, below, 3)
+    figure.suptitle(f"A preference passes through filtered numbers: {plots.setting(record)}", fontsize="medium")
+    plots.legend(figure, below, 5)
     return {"owl": figure}
