@@ -40,9 +40,9 @@ _PARTS = {
     "paper": shared_parts.PRESETS["paper"].but(seeds=3),
 }
 
-_OWL = {
+_OWLS = {
     "smoke": owl.PRESETS["smoke"].but(base_steps=100, sequences=256, students=("samples",)),
-    "default": owl.PRESETS["default"].but(students=("samples",)),
+    "default": owl.PRESETS["default"].but(seeds=3, students=("samples",)),
     "paper": owl.PRESETS["paper"].but(students=("samples",)),
 }
 
@@ -68,6 +68,14 @@ def _sweep(
         presets={name: preset.but(**settings or {}) for name, preset in presets.items()},
         **fields,
     )
+
+
+def _preferences(settings: Settings[Any, Any], table: xr.Dataset) -> dict[str, None]:  # noqa: ARG001
+    """Take out of the table of a sweep what the owl has besides preferences and the divergence of teacher and base."""
+    return dict.fromkeys({"delta", "margin", "passed", "forbidden"} & set(table))
+
+
+_OWL: dict[str, Any] = {"of": owl.EXPERIMENT, "presets": _OWLS, "conclude": _preferences}
 
 
 def input_spectrum(settings: Settings[fig10.Protocol, Any], dataset: Dataset) -> dict[str, xr.DataArray]:
@@ -200,52 +208,45 @@ SWEEPS = {
         "Over the number tokens of the language model: few numbers carry little",
         {"number_tokens": (10, 30, 100, 300)},
         {"number_tokens": (10, 30)},
-        of=owl.EXPERIMENT,
-        presets=_OWL,
+        **_OWL,
     ),
     "sweep_owl_size": _sweep(
         "Over the width and the layers of the language model",
         {"width": (16, 32, 64), "layers": (1, 2)},
         {"width": (8, 16), "layers": (1, 2)},
-        of=owl.EXPERIMENT,
-        presets=_OWL,
+        **_OWL,
     ),
     "sweep_owl_optimizer": _sweep(
         "Samples beside soft labels under gradient descent and under Adam, which rescales the noise of samples",
         {"learning_rate": (1e-3, 1e-2, 6e-2), "optimizer": ("sgd", "adam")},
         {"learning_rate": (1e-3, 6e-2), "optimizer": ("sgd", "adam")},
         {"students": ("samples", "soft")},
-        of=owl.EXPERIMENT,
-        presets=_OWL,
+        **_OWL,
     ),
     "sweep_owl_steps": _sweep(
         "Over the students' passes over the teacher's numbers",
         {"student_epochs": (1, 2, 4, 8, 16)},
         {"student_epochs": (1, 2)},
-        of=owl.EXPERIMENT,
-        presets=_OWL,
+        **_OWL,
     ),
     "sweep_owl_dose": _sweep(
         "Over the teacher's steps: how far it goes from the base, against what its numbers show of it",
         {"teacher_steps": (5, 10, 20, 30, 60)},
         {"teacher_steps": (10, 30)},
-        of=owl.EXPERIMENT,
-        presets=_OWL,
+        **_OWL,
     ),
     "sweep_owl_base": _sweep(
         "Over the base's training, none included, with the head of its own and with the embedding's transpose",
         {"base_steps": (0, 100, 300, 1000), "tied": (False, True)},
         {"base_steps": (0, 100), "tied": (False, True)},
-        of=owl.EXPERIMENT,
-        presets=_OWL,
+        **_OWL,
     ),
     "sweep_owl_start": _sweep(
         "What another base must share: the initial parameters, the corpus that it learns, or neither",
         {"other": ("corpus", "start", "both")},
         {"other": ("corpus", "start")},
         {"students": ("samples", "cross_samples")},
-        of=owl.EXPERIMENT,
-        presets=_OWL,
+        **_OWL,
     ),
 }
 SWEEPS = {name: dataclasses.replace(each, name=name) for name, each in SWEEPS.items()}

@@ -78,7 +78,7 @@ def looks(names: Sequence[Any], prefix: str = "") -> dict[Any, Look]:
         names: the coordinates.
         prefix: what comes before each in the legend: the name of a setting, where they are its numbers.
     """
-    references = [name for name in names if name in ("teacher", "reference")]
+    references = [name for name in names if name in ("teacher", "reference", "base")]
     found = {name: Look(words(name), NEUTRAL, "", "_", ":") for name in references}
     for i, name in enumerate(each for each in names if each not in references):
         marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]  # another pairing in every round of the colours
