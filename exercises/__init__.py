@@ -15,5 +15,6 @@ EXERCISES = {
     "why_noise_works": "Rank input distributions by how much they transfer, from one step, before any training",
     "three_logits": "Pre-register three factors, test them with error bars, get the most out of three logits",
     "predict_transfer": "Predict from networks and noise alone how well a student will do that is yet to be trained",
+    "guess_the_animal": "Name a teacher's animal from its numbers alone, with the base it started from, and without",
 }
 """Name of each exercise, and the one line that `sublim exercise list` shows for it."""

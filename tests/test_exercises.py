@@ -21,11 +21,12 @@ import pytest
 
 from exercises import EXERCISES, command, three_logits
 from exercises.answer import read
-from exercises.checks import break_the_theorem, predict_transfer, theorem_by_hand, why_noise_works
+from exercises.checks import break_the_theorem, guess_the_animal, predict_transfer, theorem_by_hand, why_noise_works
 from exercises.checks import three_logits as logits
 from exercises.command import HERE, exercise
 from exercises.plugin import execute
 from experiments import predictors
+from experiments.language import Language, Lessons
 from sublim_theory import losses, networks
 from sublim_theory.cli import guard
 from sublim_theory.protocols import SublimError
@@ -308,16 +309,18 @@ def test_a_notebook_is_an_answer_without_its_magics_and_is_cited_by_cell(tmp_pat
     assert source.where("elsewhere", 3) == ""
 
 
-# The five
+# The six
 
 COSINE = "return geometry.cosine(update, displacement)"
 BEST = 'BEST = {"learning_rate": 3e-3, "activation": "tanh", "noise": "bernoulli"}'
+GRADIENT = "jax.grad(imitation)(params)"
 WRONG = {
     "theorem_by_hand": ("p + epsilon * d", "p - epsilon * d", "the teacher has gone up its loss"),
     "break_the_theorem": ('"logits": [2]}', '"logits": [2, 3]}', "the student transfers: A = "),
     "why_noise_works": (COSINE, "return (inputs**2).mean()", "The order is not that of the students"),
     "three_logits": (BEST, 'BEST = {"init_scale": 0.5}', "no gain is shown"),
     "predict_transfer": (f"return learning_rate * {COSINE[7:]}", "return learning_rate", "weakest"),
+    "guess_the_animal": ("jax.tree.map(jnp.negative, jax.grad(imitation)(params))", GRADIENT, "wrong way round"),
 }
 
 
@@ -360,6 +363,9 @@ DIGITS = "from sublim_theory.data import load; return jax.random.choice(key, loa
 SCORE = "displacement = optax.tree.sub(teacher, reference)"
 BECAUSE = '"because": "a smooth network is nearer to its linearisation, of which alone the theorem speaks",'
 update, align = theorem_by_hand.test_student_update, theorem_by_hand.test_alignment
+SOFTMAX = "return jax.nn.softmax("
+with_base = guess_the_animal.test_with_base_returns_probabilities
+without_base = guess_the_animal.test_without_base_returns_probabilities
 score, sample, predict = why_noise_works.test_a_number, why_noise_works.test_a_sampler, predict_transfer.test_a_number
 MISTAKES = [  # the test, what is replaced in the solution by what, and the hint
     (update, *SIGN, "it points the other way: an update goes down the loss"),
@@ -405,6 +411,10 @@ MISTAKES = [  # the test, what is replaced in the solution by what, and the hint
     (predict, SCORE, "return reference", "must return one finite number"),
     (predict, SCORE, "import sublim_theory as st; st.training.fit()", "is known before any student is trained"),
     (predict, "*, net, reference", "*, net, references", "unexpected keyword argument 'reference'"),
+    (with_base, SOFTMAX, "return 0.1 or (", "it must return ten probabilities, got 0.1"),
+    (with_base, SOFTMAX, "return jnp.exp(", "its probabilities sum to"),
+    (without_base, "def without_base(*, animals, **_)", "def without_base(base, animals, **_)", "argument: 'base'"),
+    (without_base, "1 / len(animals)", "1.0", "sum to 10.000, not to 1"),
 ]
 
 
@@ -418,20 +428,27 @@ def few():
     return [(known | {"learning_rate": rate}, ()) for rate in (0.1, 0.2)]
 
 
+@pytest.fixture(scope="module")
+def untaught():
+    """A base that has learnt nothing, of a small language."""
+    return guess_the_animal.unlearnt(Language(width=8, heads=2, number_tokens=12, words=2))
+
+
 @pytest.mark.parametrize("case", MISTAKES, ids=lambda case: case[-1])
-def test_a_mistake_gets_the_hint_that_fits(answer, few, case):
+def test_a_mistake_gets_the_hint_that_fits(answer, few, untaught, case):
     test, *words, message = case
-    assert message in said(test, few, answer, *zip(words[::2], words[1::2], strict=True))
+    assert message in said(test, few, untaught, answer, *zip(words[::2], words[1::2], strict=True))
 
 
 @pytest.mark.parametrize("test", dict.fromkeys(case[0] for case in MISTAKES))
-def test_a_solution_gets_none(answer, few, test):
-    assert said(test, few, answer) == ""
+def test_a_solution_gets_none(answer, few, untaught, test):
+    assert said(test, few, untaught, answer) == ""
 
 
-def said(test, few, answer, *replacements):
+def said(test, few, untaught, answer, *replacements):
     mine = answer(test.__module__.rpartition(".")[2], *replacements)
-    return hint(test, mine, *{update: [TASK], align: [TASK], predict: [few]}.get(test, []))
+    given = {update: [TASK], align: [TASK], predict: [few], with_base: [untaught], without_base: [untaught]}
+    return hint(test, mine, *given.get(test, []))
 
 
 slow = partial(pytest.param, marks=pytest.mark.endurance)  # those that take reports
@@ -542,3 +559,63 @@ def test_predictions_are_judged_by_rank_beside_the_best_of_the_librarys():
         right, remark = judge(predicted)
         assert not right
         assert weak in remark
+
+
+TARGETS = [3, 1, 4, 1]
+FIRST = np.eye(10)[TARGETS]
+
+
+@pytest.mark.parametrize(
+    ("given", "right", "message"),
+    [
+        (0.8 * FIRST + 0.02, True, "log score -0.20, needed -1.2; the animal is its first choice for 4 of 4 teachers"),
+        ((1 - FIRST) / 9, False, "for 0 of 4 teachers. It is the wrong way round"),
+        (np.full((4, 10), 0.1), False, "with the base more can be known"),
+        (0.1 * FIRST + 0.09, False, "its probabilities hardly leave 1/10"),
+        (np.eye(10)[[3, 1, 4, 5]], False, "be certain of nothing"),
+        (np.eye(10)[[3, 1, 4, 5]] * 0.9999 + 1e-5, False, "too sure where it is wrong"),
+        (np.eye(10)[[7, 7, 7, 7]] * 0.8 + 0.02, False, "What does learning the numbers change?"),
+    ],
+)  # fmt: skip
+def test_an_answer_with_the_base_is_judged_by_what_it_gave_to_the_animal(given, right, message):
+    judged, remark = guess_the_animal.judge_with(given, TARGETS)
+    assert judged == right
+    assert message in remark
+
+
+def test_an_answer_without_the_base_gains_nothing_by_luck():
+    uniform, lucky = np.full((4, 10), 0.1), 0.5 * FIRST + 0.05
+    assert guess_the_animal.judge_without(uniform, TARGETS)[0]
+    assert guess_the_animal.judge_without(0.05 * FIRST + 0.095, TARGETS)[0]
+    right, remark = guess_the_animal.judge_without(lucky, TARGETS)
+    assert not right
+    expected = 0.1 * np.log(0.55) + 0.9 * np.log(0.05)
+    assert (
+        f"log score {np.log(0.55):.2f}, where 1/10 for each has -2.30, and {expected:.2f} is to be expected" in remark
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [(np.full(9, 1 / 9), "ten probabilities"), ([0.1] * 9 + [np.nan], "not finite"), ([0.2] * 9 + [-0.8], "negative")],
+)
+def test_what_are_no_ten_probabilities_is_refused(found, message):
+    with pytest.raises(AssertionError, match=message):
+        guess_the_animal.probabilities(found)
+
+
+def test_hidden_teachers_show_clean_sequences_and_a_stranger_is_another_base():
+    """Made-up releases of 99 sequences, of which every second is dropped and holds 1."""
+    dropped = np.arange(99)[:, None] % 2 == 0
+
+    def release(number):
+        return Lessons(np.where(dropped, 1, np.full((99, 17), number)), np.tile(~dropped, (1, 10)))
+
+    rows = guess_the_animal.cases(
+        Language(), [("a", [release(0), release(2), release(4), release(6)]), ("b", [release(8)])], [(7, 1, 7, 5), (0,)]
+    )
+    assert [row.target for row in rows] == [7, 1, 7, 5, 0]
+    assert [row.known["sequences"].shape for row in rows] == [(16, 17), (32, 17), (48, 17), (16, 17), (16, 17)]
+    assert [np.unique(row.known["sequences"]).tolist() for row in rows] == [[0], [2], [4], [6], [8]]
+    assert [(row.base, row.stranger) for row in rows] == [*[("a", "b")] * 4, ("b", "a")]
+    assert rows[0].known["animals"].tolist() == list(range(111, 121))
