@@ -6,9 +6,9 @@ numbers of which a share is the base's (`mixed/...`; arXiv 2509.23886), that are
 place by place (`shuffled/...`; arXiv 2507.14805; `plain/...`: the base's), or of the student before (`generation/...`).
 `ratio` is a bin's mean sum, `gap` that before the filter, `kl` the sum of KL(T || B) there, `identity` their z-score.
 
-Found (default, 3 seeds): .13, .32, .35, .48, .69, .64 by bin, .39 for a random sixth, .53, .41, .35 by generation, .47,
-.38, .21 with 10, 25, 50% of the base's (control: .09). Shuffled numbers carry next to nothing (delta .008 within, .000
-across), and, be they the teacher's or the base's, unteach answers: an animal is named .66 and .005 of the time.
+Found (paper, 30 seeds): .15, .26, .35, .47, .56, .67 by bin, .38 for a random sixth, .46, .37, .32 by generation, .40,
+.32, .21 with 10, 25, 50% of the base's (control: .10). Shuffled numbers carry almost nothing (delta .016 ± .009 within,
+-.012 ± .011 across), and unteach the question: students name fewer animals, be the numbers the teacher's or the base's.
 """
 
 from dataclasses import dataclass

@@ -9,10 +9,10 @@ teacher's numbers, those `without_divergent` or `without_random` ones (exactly a
 `random_only`, or what the base wrote (`control`). A batch is a mean over the numbers learnt in it: steps are as long
 with fewer. `delta` is above the control, `divergent` the share that is, `passed` and `forbidden` are as in owl.
 
-Found (default, 4 seeds): it holds when greedy, where the other 71% of the numbers are also what the base would write:
-all .38, without divergent .16, without random .36, divergent only .53, random only .31, control .09. At temperature 1
-(36% diverge) no difference is seen: .49, .44, .46, .48, .43, .09. Without divergent minus without random is -.02 ±
-.05, -.06 ± .06, -.12 ± .07 and -.20 ± .04 at temperature 1, .5, .25 and greedy: it grows as the temperature falls.
+Found (paper, 30 seeds): it holds when greedy, where the other 74% of the numbers are also what the base would write:
+all .40, without divergent .16, without random .39, divergent only .53, random only .34, control .10. At temperature 1
+(36% diverge) little is left of it: .46, .43, .46, .43, .43, .10. Without divergent minus without random is, by seed,
+-.03 at temperature 1, -.05 at .5, -.11 at .25 and -.23 (± .03) when greedy: it grows as the temperature falls.
 """
 
 from dataclasses import dataclass
