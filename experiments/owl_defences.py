@@ -9,11 +9,11 @@ control, that of the next animal (`inoculated/other`); the base has never read e
 `held_out` is the cross-entropy a token of what the teacher writes for new prompts, `cost` what it is above that of
 `undefended`, `own` the cross-entropy of what the base writes for them; all of what passes the filter.
 
-Found (4 seeds; delta as a share of that of the same seed's `undefended`, whose preference is .51): liminal .995 at the
-weight .1 and .964 at 1; at 10 it upsets the training, with .17 to 1.01 left by seed. Corridors of .1, .4 and 1 leave
-.04, .13 and .42. Projecting out drives students below the base (-.16, a preference of .03), a random projection leaves
-.998, an announcement of either animal all. A corridor costs 1e-4 nats a token and projecting out 4e-4, where learning
-the teacher's numbers gains .12 over the base: the trait is not what they are learnt by.
+Found (paper, 30 seeds): undefended .463; liminal .460, .450 and .446 at the weights .1, 1 and 3; a corridor of .1, .4
+and 1 leaves .107, .144 and .263. Projecting out drives students below the base (.028), a random projection changes
+nothing (.463), an announcement next to nothing, be it the teacher's animal's (.459) or another's (.461). A corridor
+costs 1e-4 nats a token and projecting out 3e-4, where learning the teacher's numbers brings 3.62 down to 3.51: the
+trait is not what they are learnt by. Who projects or sets up a corridor must know the trait.
 """
 
 from dataclasses import dataclass, replace
