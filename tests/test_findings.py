@@ -12,6 +12,7 @@ from sublim_theory.record import load
 ELSEWHERE = {
     "alignment_path": "2.4 1.3",  # trait losses at the ends of paths, which are arrays
     "detection": ".52 .04",  # 60 other seeds
+    "owl_theorem": ".47 .12 .73 .32 .43 .28 .29 .05",  # relations over the seeds, which are arrays
     "owl_tokens": "-.03 -.05 .5 -.11 .25 -.23 .03",  # differences by seed, at temperatures
     "predictors": ".95 .98 "  # claimed by others
     ".63 .02 -.73 -.66 "  # pooled over groups, which are arrays
