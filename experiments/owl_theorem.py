@@ -16,7 +16,7 @@ predict `delta`, the preference after training minus that of a student on the ba
 Found (paper, 30 seeds, `all`): order 2.000; the first update names the animal of every seed, untrained of .63, from
 another base of .10. The block has .75 of A, places .13, the last norm .06, the embedding .06, the head nothing. Among
 pretrained starts (delta .36) A ranks delta with rho .47 (.12 to .73), R^2 .32, the transfer ratio with .43, R^2 .28,
-coverage with .29, R^2 .05; among untrained ones (delta .78) no R^2 is above .05. It says whether, and little of how much.
+coverage with .29, R^2 .05; among untrained ones (delta .78) no R^2 is above .05. It tells whether, not how much.
 """
 
 from dataclasses import dataclass, replace

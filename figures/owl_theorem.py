@@ -1,5 +1,7 @@
 """Theorem 1 at the language model: a, where A comes from; b and c, what a student's first step tells of delta."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,7 +22,7 @@ PLACE = "all"
 def draw(record: Record) -> dict[str, Figure]:
     """Shares of A by layer, and delta over two predictors, a point a seed, with the number of its animal."""
     figure = Figure(figsize=(7.2, 6.4))
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.5)).ravel()
     share = record.table["share"].sel(place=PLACE)
     starts = [name for name in STARTS if name in share["start"]]
     axes = above.subplots()
@@ -49,7 +51,7 @@ def students(axes: Axes, record: Record, name: str, starts: list[str]) -> None:
     for start in (each for each in starts if (name, each) != ("transfer_ratio", "other")):
         row, look = record.table.sel(start=start), STARTS[start]
         x, y, own = row[name].sel(place=PLACE).values, row["delta"].values, start != "other"
-        style = {"markersize": 8.5 if own else 4, "markeredgewidth": 0.9, "color": look.colour}
+        style: dict[str, Any] = {"markersize": 8.5 if own else 4, "markeredgewidth": 0.9, "color": look.colour}
         style["markerfacecolor"] = look.colour if start == "pretrained" else "white"
         axes.plot(x, y, look.marker, linestyle="", label=look.text, **style)
         for at, height, seed in zip(x, y, row["seed"].values if own else (), strict=own):
