@@ -39,8 +39,17 @@ TINY = fig10.PRESETS["smoke"].but(seeds=3, **small.TINY)
 
 LONG = {
     *("browser", "endurance", "theorem"),
-    *("test_devices", "test_docs", "test_docstrings", "test_exercises", "test_figures", "test_linearised"),
+    *(
+        "test_devices",
+        "test_docs",
+        "test_docstrings",
+        "test_exercises",
+        "test_figures",
+        "test_language",
+        "test_linearised",
+    ),
     *("test_notebooks", "test_package", "test_readme", "test_report", "test_selfcheck", "test_sweep", "test_workers"),
+    *("test_owl_defences", "test_owl_gap", "test_owl_theorem", "test_owl_tokens", "test_owl_traps"),
 }
 """Folders and files whose tests train, compile much or start processes; the others are a minute in all."""
 
