@@ -52,7 +52,7 @@ class Repetitions:
     first_seed: int = 0
     """The seeds are first_seed, first_seed + 1, ..."""
     dataset: str = "mnist"
-    """What the teacher learns: digits (embedded, no download), mnist or fashion_mnist; none if all is drawn."""
+    """What the teacher learns: digits (embedded, no download), mnist, fashion_mnist, or none."""
 
 
 @dataclass(frozen=True)
