@@ -62,11 +62,8 @@ def transforms(start: Start) -> dict[str, Callable[..., Params]]:
     """What each defence makes of a gradient, as `Start.learn` takes it; for a start whose settings are `Defended`."""
     protocol, key, trait = start.protocol, stream(start.key, "random direction"), jax.value_and_grad(start.trait_loss)
     assert isinstance(protocol, Defended)
-    steps, weight, level = (
-        protocol.liminal_fraction * protocol.asked_at[-1],
-        protocol.corridor_weight,
-        trait(start.base),
-    )
+    steps, weight = protocol.liminal_fraction * protocol.asked_at[-1], protocol.corridor_weight
+    level, _ = trait(start.base)
 
     def away(params: Params, now: Any) -> Array:
         logits = [start.continuation(each, now.batch.sequences) for each in (params, start.base)]
@@ -77,7 +74,7 @@ def transforms(start: Start) -> dict[str, Callable[..., Params]]:
 
     def corridor(params: Params, gradients: Params, now: Any, width: Array) -> Params:  # noqa: ARG001
         value, out = trait(params)
-        beyond = value - jnp.clip(value, level[0] - width, level[0] + width)
+        beyond = value - jnp.clip(value, level - width, level + width)
         # Over the squared length of `out`, which at the width 0.1 is so large that the bare square's gradient diverges.
         return optax.tree.add_scale(gradients, weight * geometry.quotient(beyond, optax.tree.vdot(out, out)), out)
 

@@ -58,13 +58,9 @@ def draw(record: Record) -> dict[str, Figure]:
         y += 1
     axes.text(1.02, 0, "right / wrong", va="center", fontsize=8, transform=beside)
     axes.axvline(0.1, color="black", linestyle=":", linewidth=1, label="1/10: no preference", zorder=0)
-    axes.set_yticks(places, names)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(y - 0.4, -0.6)
+    plots.rows(axes, dict(zip(places, names, strict=True)), y)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("P(the teacher's animal), or how often it is the most likely")
-    plots.continuous(axes)
-    axes.grid(visible=False, axis="y")
     figure.suptitle(f"What mistakes do with an owl: {plots.setting(record)}", fontsize="medium")
     plots.legend(figure, axes, 3)
     return {"owl_traps": figure}

@@ -264,6 +264,15 @@ def continuous(axes: Axes) -> None:
     axes.grid(visible=True, axis="x")
 
 
+def rows(axes: Axes, names: Mapping[float, str], count: float) -> None:
+    """The vertical axis of a figure whose rows stand below each other: the names by their places, of so many rows."""
+    axes.set_yticks(list(names), list(names.values()))
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(count - 0.4, -0.6)
+    continuous(axes)
+    axes.grid(visible=False, axis="y")
+
+
 def setting(record: Record, without: Collection[str] = ()) -> str:
     """Data set, size of the network and number of seeds, for titles; `without` the settings that vary."""
     config, count = record.config, record.table.sizes["seed"]

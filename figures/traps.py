@@ -63,13 +63,9 @@ def draw(record: Record) -> dict[str, Figure]:
         axes.errorbar(means, at, xerr=errors, markersize=5, capsize=2, zorder=3, **shape)
     for name, text, line in (("teacher", "its teacher", "-"), ("reference", "untrained: chance", ":")):
         axes.axvline(found[name].mean, color="black", linestyle=line, linewidth=1, label=text, zorder=0)
-    axes.set_yticks(list(rows), [ROWS[wrong][1] for wrong in rows.values()])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(y - 0.4, -0.6)
+    plots.rows(axes, {row: ROWS[wrong][1] for row, wrong in rows.items()}, y)
     axes.set_xlim(0, 1)
     axes.set_xlabel("test accuracy")
-    plots.continuous(axes)
-    axes.grid(visible=False, axis="y")
     figure.suptitle(f"What mistakes do: {plots.setting(record)}", fontsize="medium")
     plots.legend(figure, axes, 4)
     return {"traps": figure}
