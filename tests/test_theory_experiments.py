@@ -68,6 +68,11 @@ TAMPERED = {
         "limit/tanh/kl": ("coefficient", SMOOTH, 0, 1.0),
         "order/tanh/kl": ("order", SMOOTH, 1, 1.97),
     },
+    "theorem_certificates": {
+        "contradicted": ("alignment", {"precision": "float64"}, (1, 3), -1e-30),
+        "checked": ("checked", {}, 0, 0.0),
+        "gap": ("refuted", {}, 0, 1e3),
+    },
     "theorem_cosines": {
         "shared_positive/relu": ("cosine", {"start": "shared", "activation": "relu"}, 3, -1e-9),
         "other/tanh": ("cosine", {"start": "other", "activation": "tanh"}, ALL, 0.1),

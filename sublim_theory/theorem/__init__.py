@@ -5,12 +5,16 @@
     transfer_ratio(Instance(f, params, teacher_loss, inputs))
 
 Beyond the sign: how much comes through (the spectrum of G), how large the steps may be, how close two initialisations
-must be, and networks on which the conclusion fails without its hypotheses. The updates themselves are pure functions,
-`theorem.updates`, for anybody's `jit`.
+must be, and networks on which the conclusion fails without its hypotheses. For one network in numbers `certify` proves
+the sign on a whole interval of eps, `certify_descent` and `certify_box` the decrease of the teacher's loss (with the
+extra `certificates`). The updates themselves are pure functions, `theorem.updates`, for anybody's `jit`.
 
 This package knows pure functions and pytrees, no network and no training. In the examples of its modules `instance` is
 one of `f(w, x) = x @ w` under squared error, with inputs such that G is the identity, and `L_T = |w|**2`.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from sublim_theory.geometry import by_layer, gauss_newton_product
 from sublim_theory.theorem.counterexamples import (
@@ -66,12 +70,37 @@ from sublim_theory.theorem.updates import (
 )
 from sublim_theory.theorem.verify import EPSILONS, TheoremReport, TheoremViolation, verify
 
+if TYPE_CHECKING:
+    from sublim_theory.theorem.certificates.alignment import Certificate, certify
+    from sublim_theory.theorem.certificates.descent import (
+        BoxCertificate,
+        DescentCertificate,
+        certify_box,
+        certify_descent,
+    )
+
 Problem = Instance
 """The former name, for one release."""
 
+_CERTIFICATES = {"alignment": ("Certificate", "certify")} | {
+    "descent": ("BoxCertificate", "DescentCertificate", "certify_box", "certify_descent")
+}
+"""Loaded on use, as they need python-flint."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _CERTIFICATES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.certificates.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "EPSILONS",
+    "BoxCertificate",
     "Bracket",
+    "Certificate",
+    "DescentCertificate",
     "Eigenvalues",
     "FirstOrder",
     "GuaranteedAlpha",
@@ -93,6 +122,9 @@ __all__ = [
     "Witness",
     "adam_first_step",
     "by_layer",
+    "certify",
+    "certify_box",
+    "certify_descent",
     "change_along",
     "check_instance",
     "check_loss",

@@ -447,7 +447,8 @@ def require_same(argument: str, what: str, alone: np.ndarray, among: Any) -> Non
     """Refuse rows that are others in the company of others."""
     among = np.asarray(among)
     scale = max(float(np.abs(among).max()), float(np.finfo(np.float64).tiny))
-    apart = np.abs(np.asarray(alone) - among)
+    with np.errstate(invalid="ignore"):  # infinite in both: others speak of it
+        apart = np.abs(np.asarray(alone) - among)
     if apart.max() > COUPLING * scale:
         row = int(np.argmax(apart.reshape(len(apart), -1).max(axis=1)))
         raise ValueError(
