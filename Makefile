@@ -19,7 +19,7 @@ print(hashlib.sha256(repr((sys.version, inputs)).encode()).hexdigest()[:16])
 endef
 export FINGERPRINT
 
-.PHONY: reproduce test check lint docs environment clean
+.PHONY: reproduce test check proof lint docs environment clean
 
 reproduce: environment ## run the main job on the embedded digits
 	$(BIN)/python -m experiments fig10 --preset default --out $(OUT)
@@ -29,6 +29,9 @@ test: environment ## run the tests
 
 check: lint ## lint, types, and the tests that need no training
 	$(BIN)/python -m pytest $(PARALLEL) -m "not (training or endurance)"
+
+proof: ## have Coq check the proof of the theorem; it must be installed
+	$(PYTHON) -m proof.check
 
 lint: environment ## style, types and the import contract
 	$(BIN)/ruff check .

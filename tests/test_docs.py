@@ -10,7 +10,6 @@ import pytest
 import xarray as xr
 
 from experiments.tables import filled, verdict
-from sublim_theory import theorem
 from sublim_theory.record import Record
 
 ROOT = Path(__file__).parents[1]
@@ -53,18 +52,6 @@ def test_commands_run_in_the_order_of_the_page(text, tmp_path):
         run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert run.returncode == (int(told[1]) if told else 0), f"{line}\n{run.stdout}{run.stderr}"
         assert "Traceback" not in run.stderr
-
-
-def test_the_twelve_facts_name_code_and_tests_that_exist():
-    page = (ROOT / "docs/theorem.md").read_text("utf-8")
-    rows = re.findall(r"^\| (\d+) \|.*\| (.*) \| \[.*$", page, re.M)
-    assert [int(number) for number, _ in rows] == list(range(1, 13))
-    steps = re.findall(r"Code:\s+\[(.*?)\]", page)
-    assert len(steps) == 7
-    for code in [*steps, *(code for _, code in rows)]:
-        names = re.findall(r"`(\w+)`", code)
-        assert names
-        assert all(hasattr(theorem, name) or name == "exact" for name in names), names
 
 
 def test_the_table_of_reported_values_is_that_of_the_committed_records():

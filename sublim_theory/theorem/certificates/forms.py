@@ -369,8 +369,8 @@ _JETS: dict[str, Callable[[Any, int], list[Balls]]] = {
 
 # Networks along a line.
 
-Layers = Sequence[tuple[Any, Any]]
-"""One (W [in, out], b [out]) a layer, of arrays of float64 or of `Balls`; the network is `h @ W + b`."""
+Layers = Sequence[Any]
+"""One pair W [in, out], b [out] a layer, of numbers or of `Balls`; the network is `h @ W + b`."""
 
 
 def as_balls(value: Any) -> Balls:
