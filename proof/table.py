@@ -25,7 +25,7 @@ def filled(page: str) -> str:
 def steps() -> str:
     """A line for every step, remark and fact."""
     lines = [
-        "| | what is said | proved in Coq | computed by | tested, and seen to fail without its condition |",
+        "| row | what is said | proved in Coq | computed by | tested, and seen to fail without its condition |",
         "|---|---|---|---|---|",
     ]
     for row in correspondence()["row"]:
