@@ -74,29 +74,29 @@ PRESETS = {
 }
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def evaluate(protocol: Protocol, dtype: str, data: Labelled, *given: Any) -> tuple[Any, Any, Any]:
+    """The teacher's direction, A, and the definition at every size; given are the start, the inputs and the sizes."""
+    net = protocol.make_network(data, protocol.activation, dtype=dtype)
+    start, x, eps = jax.tree.map(lambda leaf: leaf.astype(dtype), given)
+    imitate = losses.on_logits(losses.imitation(protocol.loss), net.auxiliary)
+    d_teacher = theorem.teacher_update(teacher_loss(net, data), start)
+    law = theorem.first_order(net.apply, imitate, start, d_teacher, x)
+
+    def alignment(size: jax.Array) -> jax.Array:
+        teacher = optax.tree.add_scale(start, size, d_teacher)
+        return optax.tree.vdot(theorem.imitation_update(net.apply, imitate, start, teacher, x), d_teacher)
+
+    return d_teacher, law.coefficient, jax.lax.map(alignment, eps).astype("float64")
+
+
 def run_seed(protocol: Protocol, rates: Nothing, data: Labelled, seed: Any) -> dict[str, Any]:  # noqa: ARG001
     """The ends of the proof, the coefficient A, and the alignment by precision and eps."""
-    params, inputs = initial(protocol.make_network(data, protocol.activation), seed), noise_images(protocol, data, seed)
-    sizes = jnp.asarray(protocol.axes()["epsilon"])
-
-    @partial(jax.jit, static_argnums=0)
-    def evaluate(dtype: str, *given: Any) -> tuple[Any, Any, Any]:
-        """The teacher's direction, A, and the definition at every size."""
-        net = protocol.make_network(data, protocol.activation, dtype=dtype)
-        start, x, eps = jax.tree.map(lambda leaf: leaf.astype(dtype), given)
-        imitate = losses.on_logits(losses.imitation(protocol.loss), net.auxiliary)
-        d_teacher = theorem.teacher_update(teacher_loss(net, data), start)
-        law = theorem.first_order(net.apply, imitate, start, d_teacher, x)
-
-        def alignment(size: jax.Array) -> jax.Array:
-            teacher = optax.tree.add_scale(start, size, d_teacher)
-            return optax.tree.vdot(theorem.imitation_update(net.apply, imitate, start, teacher, x), d_teacher)
-
-        return d_teacher, law.coefficient, jax.lax.map(alignment, eps).astype("float64")
-
-    evaluated = {dtype: evaluate(dtype, params, inputs, sizes) for dtype in PRECISIONS}
-    direction, coefficient, _ = evaluated["float64"]
     net = protocol.make_network(data, protocol.activation)
+    params, inputs = initial(net, seed), noise_images(protocol, data, seed)
+    sizes = jnp.asarray(protocol.axes()["epsilon"])
+    evaluated = {dtype: evaluate(protocol, dtype, data, params, inputs, sizes) for dtype in PRECISIONS}
+    direction, coefficient, _ = evaluated["float64"]
     found = theorem.certify(
         params,
         protocol.activation,

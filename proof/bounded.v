@@ -431,15 +431,6 @@ Context {R : realType} {n : nat}.
 Implicit Types (c z y : 'rV[R]_n.+1).
 Local Notation pair := ('rV[R]_n.+1 * 'rV[R]_n.+1)%type.
 
-Lemma cvg_sum (T : Type) (F : set (set T)) {FF : Filter F} (I : finType) (G : I -> T -> R) (a : I -> R) :
-  (forall i, G i @ F --> a i) -> (fun s => \sum_i G i s) @ F --> \sum_i a i.
-Proof.
-move=> Gc; suff all r : (fun s => \sum_(i <- r) G i s) @ F --> \sum_(i <- r) a i by exact: all.
-elim: r => [|i r IH].
-  by rewrite big_nil; under eq_fun do rewrite big_nil; exact: cvg_cst.
-by rewrite big_cons; under eq_fun do rewrite big_cons; exact: cvgD.
-Qed.
-
 Lemma continuous_ext (G H : 'rV[R]_n.+1 -> R) : G =1 H -> continuous G -> continuous H.
 Proof. by move=> /funext ->. Qed.
 

@@ -410,3 +410,12 @@ by rewrite pmulr_rlt0// pmulr_llt0 ?invr_gt0.
 Qed.
 
 End Small.
+
+(** ** Limits of sums *)
+Lemma cvg_sum (R : realType) (V : normedModType R) (T I : Type) (F : set (set T)) {FF : Filter F}
+  (r : seq I) (h : I -> T -> V) (a : I -> V) :
+  (forall i, h i @ F --> a i) -> (fun t => \sum_(i <- r) h i t) @ F --> \sum_(i <- r) a i.
+Proof.
+move=> ha; elim: r => [|i r IH]; first by rewrite big_nil; under eq_fun do rewrite big_nil; exact: cvg_cst.
+by rewrite big_cons; under eq_fun do rewrite big_cons; exact: cvgD.
+Qed.

@@ -14,15 +14,6 @@ Import Order.TTheory GRing.Theory Num.Theory numFieldNormedType.Exports.
 Local Open Scope ring_scope.
 Local Open Scope classical_set_scope.
 
-(** ** Limits *)
-Lemma cvg_sum (R : realType) (V : normedModType R) (T I : Type) (F : set (set T)) {FF : Filter F}
-  (r : seq I) (h : I -> T -> V) (a : I -> V) :
-  (forall i, h i @ F --> a i) -> (fun t => \sum_(i <- r) h i t) @ F --> \sum_(i <- r) a i.
-Proof.
-move=> ha; elim: r => [|i r IH]; first by rewrite big_nil; under eq_fun do rewrite big_nil; exact: cvg_cst.
-by rewrite big_cons; under eq_fun do rewrite big_cons; exact: cvgD.
-Qed.
-
 (** A function of eps that tends to a row with a negative product with v has one itself, for all small eps. *)
 Lemma small_eps_dot_lt0 (R : realType) p (h : R -> 'rV[R]_p.+1) (a v : 'rV[R]_p.+1) :
   h @ (0 : R) --> a -> dot a v < 0 -> small_eps (fun eps => dot (h eps) v < 0).

@@ -10,18 +10,26 @@ Where labels and student start from the same weights phi(0) is exactly 0, and `p
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sublim_theory.protocols import concrete, lookup, require_count, require_positive
+from sublim_theory.protocols import lookup, require_count, require_positive
 from sublim_theory.theorem.certificates import balls, checker
 from sublim_theory.theorem.certificates.balls import UNIT, Balls
 from sublim_theory.theorem.certificates.forms import ORDER, Domain, Form, Interval, Line, march, negative_above
-from sublim_theory.theorem.certificates.layers import Arrays, activation_of, compare, gradient, layers_of
+from sublim_theory.theorem.certificates.layers import (
+    Arrays,
+    activation_of,
+    compare,
+    gradient,
+    inputs_of,
+    layers_of,
+    like,
+    ratio,
+)
 from sublim_theory.theorem.instance import Logits, selection
 
 LOSSES = {"kl": "softmax", "cross_entropy": "softmax", "squared_error": "identity"}
@@ -157,49 +165,76 @@ def certify(
     >>> found.certified, found.refuted
     (2.0, None)
     """
-    lookup("imitation loss that can be certified", imitation_loss, LOSSES)
     until, tolerance = require_positive("until", until), require_positive("tolerance", tolerance)
     order = require_count("order", order)
     if batch_size is not None:
         batch_size = require_count("batch_size", batch_size)
-    theta = layers_of("weights", weights)
-    name = activation_of(weights, activation)
-    x = _inputs(inputs, len(theta[0][0]))
-    compare(weights, theta, name, x)
-    chosen = selection(logits, theta[-1][1].size)
-    w = _output_weights(output_weights, imitation_loss, chosen.size)
+    student = imitation(weights, activation, inputs, imitation_loss, logits, output_weights)
+    theta = student.weights
     if (teacher_loss is None) == (direction is None):
         raise ValueError("give either direction or teacher_loss, and not both")
     source = "direction"
     if teacher_loss is not None:
         direction, source = gradient(teacher_loss, weights), "the gradient of teacher_loss"
-    d_teacher = _like(source, direction, theta)
+    d_teacher = like(source, direction, theta)
     labelling, d_labelling = theta, d_teacher
     if labels_from is not None:
         if not isinstance(labels_from, tuple) or len(labels_from) != 2:
             raise ValueError("labels_from must be the tuple (weights, direction) of the network that labels")
-        labelling = _like("labels_from[0]", labels_from[0], theta)
-        d_labelling = _like("labels_from[1]", labels_from[1], theta)
-    claim = checker.Claim(
-        weights=_plain(theta),
-        direction=_plain(d_teacher),
-        labels=None if labels_from is None else [_plain(labelling), _plain(d_labelling)],
-        activation=name,
-        imitation_loss=imitation_loss,
-        logits=chosen.tolist(),
-        output_weights=w.tolist(),
-        inputs=x.tolist(),
-    )
+        labelling = like("labels_from[0]", labels_from[0], theta)
+        d_labelling = like("labels_from[1]", labels_from[1], theta)
+    claim = student.claim(d_teacher, None if labels_from is None else (labelling, d_labelling))
     with balls.quiet():
-        phi = _Alignment(claim, batch_size or len(x))
+        phi = _Alignment(claim, batch_size or len(student.inputs))
         if phi.is_zero():
             return Certificate(0.0, None, (), True, until, "orthogonal", 0, claim)
-        first = min(until, 0.05 * _ratio(labelling, d_labelling))  # of the weights' length
+        first = min(until, 0.05 * ratio(labelling, d_labelling))  # of the weights' length
         found = march(phi, until, vanishes=phi.vanishes, first=first, tolerance=tolerance, order=order)
         refuted = None
         if found.reached < until:
             refuted = negative_above(phi, found.reached, until, first * 1e-9, tolerance)
     return Certificate(found.reached, refuted, found.intervals, False, until, found.stopped, found.evaluations, claim)
+
+
+class Imitation(NamedTuple):
+    """The student and what it imitates, checked and in float64."""
+
+    weights: Arrays
+    activation: str
+    inputs: np.ndarray
+    loss: str
+    chosen: np.ndarray
+    output_weights: np.ndarray
+
+    def claim(self, direction: Arrays, labels: tuple[Arrays, Arrays] | None = None) -> checker.Claim:
+        """In plain lists, with d_T, and with the (weights, direction) that label where these are others."""
+        return checker.Claim(
+            weights=_plain(self.weights),
+            direction=_plain(direction),
+            labels=None if labels is None else [_plain(each) for each in labels],
+            activation=self.activation,
+            imitation_loss=self.loss,
+            logits=self.chosen.tolist(),
+            output_weights=self.output_weights.tolist(),
+            inputs=self.inputs.tolist(),
+        )
+
+
+def imitation(
+    weights: Any, activation: Any, inputs: Any, loss: str, logits: Logits, output_weights: Sequence[float] | None
+) -> Imitation:
+    """The arguments that all certificates have, checked.
+
+    Raises:
+        ValueError: naming the argument that is wrong.
+    """
+    lookup("imitation loss that can be certified", loss, LOSSES)
+    theta = layers_of("weights", weights)
+    name = activation_of(weights, activation)
+    x = inputs_of("inputs", inputs, len(theta[0][0]))
+    compare(weights, theta, name, x)
+    chosen = selection(logits, theta[-1][1].size)
+    return Imitation(theta, name, x, loss, chosen, _output_weights(output_weights, loss, chosen.size))
 
 
 class _Alignment:
@@ -238,16 +273,6 @@ class _Alignment:
         return total.times(self.share)
 
 
-def _inputs(inputs: Any, features: int) -> np.ndarray:
-    try:
-        x = concrete("inputs", inputs).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"inputs must be an array [inputs, features], numbers and not traced: {error}") from error
-    if x.ndim != 2 or not len(x) or x.shape[1] != features or not np.isfinite(x).all():
-        raise ValueError(f"inputs must be finite, [inputs >= 1, {features}]; got shape {x.shape}")
-    return x
-
-
 def _output_weights(weights: Sequence[float] | None, loss: str, count: int) -> np.ndarray:
     if weights is None:
         return np.ones(count)
@@ -259,18 +284,5 @@ def _output_weights(weights: Sequence[float] | None, loss: str, count: int) -> n
     return w
 
 
-def _like(argument: str, network: Any, theta: Arrays) -> Arrays:
-    found = layers_of(argument, network)
-    if [(w.shape, b.shape) for w, b in found] != [(w.shape, b.shape) for w, b in theta]:
-        raise ValueError(f"{argument} must have the shapes of weights")
-    return found
-
-
 def _plain(layers: Arrays) -> list[Any]:
     return [[w.tolist(), b.tolist()] for w, b in layers]
-
-
-def _ratio(weights: Arrays, direction: Arrays) -> float:
-    """How far eps goes until the step is as long as the weights; 1 where one of them is nothing."""
-    here, there = (math.sqrt(sum(float(np.sum(a * a)) for pair in each for a in pair)) for each in (weights, direction))
-    return here / there if here > 0 and there > 0 and math.isfinite(here / there) else 1.0

@@ -12,7 +12,7 @@ its slopes are those almost everywhere.)
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sublim_theory.protocols import SublimError
@@ -131,29 +131,70 @@ def check(
         seed: of these.
         evaluations: most slopes in all; what is then not proved is undecided.
     """
-    wrong = _misfits(intervals, certified)
+    found = prove_again(
+        lambda: _Phi(claim),
+        intervals,
+        refuted,
+        ("phi({!r}) < 0 is proved", "phi({!r}) > 0 is proved"),
+        bits=BITS,
+        certified=certified,
+        points=points,
+        seed=seed,
+        evaluations=evaluations,
+    )
+    if not orthogonal:
+        return found
     with flint_at(BITS):
-        phi = _Phi(claim)
-        proof = _Proof(phi, evaluations)
-        proved = [proof.interval(low, high) for low, high in intervals]
-        wrong += [f"phi({point!r}) < 0 is proved" for point in proof.negative[:3]]
-        zero = phi.is_zero() if orthogonal else None
-    ends = [high for _, high in intervals]
-    positive = undecided = 0
+        return replace(found, orthogonal=_Phi(claim).is_zero())
+
+
+def prove_again(
+    function: "Callable[[], _Phi]",
+    intervals: Sequence[tuple[float, float]],
+    refuted: float | None,
+    words: tuple[str, str],
+    *,
+    bits: int,
+    certified: float | None,
+    points: int,
+    seed: int,
+    evaluations: int,
+) -> Verdict:
+    """Prove that a function is positive on the intervals and negative at the refuted point, and try random points.
+
+    Args:
+        function: makes it, at the precision that is set.
+        intervals: as of `check`; this and the further ones up to `evaluations`.
+        refuted: as there.
+        words: what is wrong where it is proved negative at a point, and where it is proved positive at the refuted one.
+        bits: precision of the proof.
+        certified: as there.
+        points: as there.
+        seed: as there.
+        evaluations: as there.
+    """
+    negative, positive = words
+    wrong = _misfits(intervals, certified)
+    with flint_at(bits):
+        proof = _Proof(function(), evaluations)
+        proved = tuple(proof.interval(low, high) for low, high in intervals)
+        wrong += [negative.format(point) for point in proof.negative[:3]]
+    above = undecided = 0
+    below = None
     with flint_at(POINT_BITS):
-        phi = _Phi(claim)
-        found = None if refuted is None else phi.value(refuted)
-        for point in _points(ends[-1], points, seed) if ends else []:
-            value = phi.value(point)
-            positive += bool(value > 0)
+        exact = function()
+        for point in _points(intervals[-1][1], points, seed) if intervals else []:
+            value = exact.value(point)
+            above += bool(value > 0)
             undecided += not (value > 0 or value < 0)
             if value < 0:
-                wrong.append(f"phi({point!r}) < 0 is proved")
-        if found is not None and found > 0:
-            wrong.append(f"phi({refuted!r}) > 0 is proved")
-    return Verdict(
-        tuple(proved), None if found is None else bool(found < 0), zero, positive, undecided, tuple(wrong), proof.used
-    )
+                wrong.append(negative.format(point))
+        if refuted is not None:
+            value = exact.value(refuted)
+            below = bool(value < 0)
+            if value > 0:
+                wrong.append(positive.format(refuted))
+    return Verdict(proved, below, None, above, undecided, tuple(wrong), proof.used)
 
 
 def _misfits(intervals: Sequence[tuple[float, float]], certified: float | None) -> list[str]:

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sublim_theory.losses import require_labels
-from sublim_theory.protocols import concrete, lookup, require_count, require_positive
+from sublim_theory.protocols import concrete, require_count, require_positive
 from sublim_theory.theorem.certificates import balls, checker, descent_checker
-from sublim_theory.theorem.certificates.alignment import LOSSES, _inputs, _like, _output_weights, _plain, _ratio
+from sublim_theory.theorem.certificates.alignment import LOSSES, Imitation, imitation
 from sublim_theory.theorem.certificates.balls import UNIT, Balls
 from sublim_theory.theorem.certificates.forms import (
     ORDER,
@@ -41,7 +41,7 @@ from sublim_theory.theorem.certificates.forms import (
     march,
     negative_above,
 )
-from sublim_theory.theorem.certificates.layers import Arrays, activation_of, compare, layers_of
+from sublim_theory.theorem.certificates.layers import Arrays, inputs_of, like, ratio
 from sublim_theory.theorem.instance import Logits, selection
 
 PIECES = 64
@@ -374,41 +374,19 @@ def _problem(
     classes: Logits,
 ) -> "tuple[_Student, _Trait, descent_checker.DescentClaim]":
     """The arguments, checked."""
-    lookup("imitation loss that can be certified", imitation_loss, LOSSES)
-    theta = layers_of("weights", weights)
-    name = activation_of(weights, activation)
-    x = _inputs(inputs, len(theta[0][0]))
-    compare(weights, theta, name, x)
-    chosen = selection(logits, theta[-1][1].size)
-    w = _output_weights(output_weights, imitation_loss, chosen.size)
+    imitated = imitation(weights, activation, inputs, imitation_loss, logits, output_weights)
+    theta = imitated.weights
     examples, labels, among = _examples(trait_inputs, trait_labels, classes, theta)
-    trait = _Trait(theta, name, examples, labels, among)
-    d_teacher = trait.descent() if direction is None else _like("direction", direction, theta)
-    student = _Student(theta, d_teacher, name, x, imitation_loss, chosen, w)
-    imitation = checker.Claim(
-        weights=_plain(theta),
-        direction=_plain(d_teacher),
-        labels=None,
-        activation=name,
-        imitation_loss=imitation_loss,
-        logits=chosen.tolist(),
-        output_weights=w.tolist(),
-        inputs=x.tolist(),
-    )
-    return (
-        student,
-        trait,
-        descent_checker.DescentClaim(imitation, examples.tolist(), labels.tolist(), among.tolist()),
-    )
+    trait = _Trait(theta, imitated.activation, examples, labels, among)
+    d_teacher = trait.descent() if direction is None else like("direction", direction, theta)
+    claim = descent_checker.DescentClaim(imitated.claim(d_teacher), examples.tolist(), labels.tolist(), among.tolist())
+    return _Student(imitated, d_teacher), trait, claim
 
 
 def _examples(
     trait_inputs: Any, trait_labels: Any, classes: Logits, theta: Arrays
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    try:
-        examples = _inputs(trait_inputs, len(theta[0][0]))
-    except ValueError as error:
-        raise ValueError(f"trait_{error}") from error
+    examples = inputs_of("trait_inputs", trait_inputs, len(theta[0][0]))
     among = selection(classes, theta[-1][1].size)
     if among.size < 2:
         raise ValueError(f"classes must select two outputs or more, got {among.size}: of one the cross-entropy is 0")
@@ -421,7 +399,7 @@ def _examples(
 
 def _length(weights: Any, step: Step) -> float:
     """How many steps are as long as the weights, or 1."""
-    return _ratio([(w.mid, b.mid) for w, b in weights], [(w.mid, b.mid) for w, b in step])
+    return ratio([(w.mid, b.mid) for w, b in weights], [(w.mid, b.mid) for w, b in step])
 
 
 # The network at theta, and back through it.
@@ -488,21 +466,13 @@ def _chord(activation: str, p: Balls, x: Balls) -> Balls:
 class _Student:
     """The student's direction, as a function of the teacher's eps."""
 
-    def __init__(
-        self,
-        theta: Arrays,
-        d_teacher: Arrays,
-        activation: str,
-        inputs: np.ndarray,
-        loss: str,
-        chosen: np.ndarray,
-        output_weights: np.ndarray,
-    ) -> None:
+    def __init__(self, imitated: Imitation, d_teacher: Arrays) -> None:
+        theta, activation, inputs, loss, self.chosen, output_weights = imitated
         self.start = _Start(theta, activation, inputs)
         self.labels = Line(theta, d_teacher, activation, inputs)
-        self.chosen, self.softmax = chosen, LOSSES[loss] == "softmax"
+        self.softmax = LOSSES[loss] == "softmax"
         self.factor = Balls.exact(2 * output_weights)  # exact
-        self.targets = self._link(Form.constant(self.start.outputs[:, chosen], Domain.at(0.0))).coefficients[0]
+        self.targets = self._link(Form.constant(self.start.outputs[:, self.chosen], Domain.at(0.0))).coefficients[0]
 
     def _link(self, outputs: Form) -> Form:
         return outputs.softmax() if self.softmax else outputs.times(self.factor)

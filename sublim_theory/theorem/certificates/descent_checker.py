@@ -17,12 +17,10 @@ from sublim_theory.theorem.certificates.checker import (
     Matrix,
     Verdict,
     _augmented,
-    _misfits,
     _Network,
     _Phi,
-    _points,
-    _Proof,
     _softmax,
+    prove_again,
 )
 from sublim_theory.theorem.certificates.precision import flint, flint_at
 
@@ -75,27 +73,17 @@ def check_line(
         seed: of these.
         evaluations: most slopes in all; what is then not proved is undecided.
     """
-    wrong = _misfits(intervals, certified)
-    with flint_at(LINE_BITS):
-        proof = _Proof(_Drop(claim, epsilon), evaluations)
-        proved = tuple(proof.interval(low, high) for low, high in intervals)
-        wrong += [f"L_T rises at alpha = {alpha!r}" for alpha in proof.negative[:3]]
-    positive = undecided = 0
-    found = None
-    with flint_at(POINT_BITS):
-        drop = _Drop(claim, epsilon)
-        for alpha in _points(intervals[-1][1], points, seed) if intervals else []:
-            value = drop.value(alpha)
-            positive += bool(value > 0)
-            undecided += not (value > 0 or value < 0)
-            if value < 0:
-                wrong.append(f"L_T rises at alpha = {alpha!r}")
-        if refuted is not None:
-            value = drop.value(refuted)
-            found = bool(value < 0)
-            if value > 0:
-                wrong.append(f"L_T falls at alpha = {refuted!r}")
-    return Verdict(proved, found, None, positive, undecided, tuple(wrong), proof.used)
+    return prove_again(
+        lambda: _Drop(claim, epsilon),
+        intervals,
+        refuted,
+        ("L_T rises at alpha = {!r}", "L_T falls at alpha = {!r}"),
+        bits=LINE_BITS,
+        certified=certified,
+        points=points,
+        seed=seed,
+        evaluations=evaluations,
+    )
 
 
 def check_box(

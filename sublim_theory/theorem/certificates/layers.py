@@ -6,6 +6,7 @@ been read is compared with the outputs of the module itself.
 """
 
 import functools
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -147,6 +148,31 @@ def gradient(teacher_loss: Any, network: Any) -> Any:
         for place, array in zip(places, jax.grad(loss)(arrays), strict=True):
             found[place] = -np.asarray(array)
     return jax.tree.unflatten(structure, found)
+
+
+def like(argument: str, network: Any, theta: Arrays) -> Arrays:
+    """The layers of a network of the same shapes. Raises `ValueError` naming the argument."""
+    found = layers_of(argument, network)
+    if [(w.shape, b.shape) for w, b in found] != [(w.shape, b.shape) for w, b in theta]:
+        raise ValueError(f"{argument} must have the shapes of weights")
+    return found
+
+
+def inputs_of(argument: str, inputs: Any, features: int) -> np.ndarray:
+    """Inputs [inputs, features] in float64, finite. Raises `ValueError` naming the argument."""
+    try:
+        x = concrete(argument, inputs).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{argument} must be an array [inputs, features], numbers and not traced: {error}") from error
+    if x.ndim != 2 or not len(x) or x.shape[1] != features or not np.isfinite(x).all():
+        raise ValueError(f"{argument} must be finite, [inputs >= 1, {features}]; got shape {x.shape}")
+    return x
+
+
+def ratio(weights: Arrays, direction: Arrays) -> float:
+    """How far eps goes until the step is as long as the weights; 1 where one of them is nothing."""
+    here, there = (math.sqrt(sum(float(np.sum(a * a)) for pair in each for a in pair)) for each in (weights, direction))
+    return here / there if here > 0 and there > 0 and math.isfinite(here / there) else 1.0
 
 
 def _of_pairs(argument: str, network: Any) -> list[tuple[Any, Any]]:
