@@ -53,7 +53,7 @@ _DIGITS = Settings.of(Protocol, Rates, seeds=4, trait_images=256, every=20, **DI
 PRESETS = {
     "smoke": _DIGITS.but(seeds=2, hidden=(64, 64), batch_size=64, noise_images=8192, teacher_epochs=15),
     "default": _DIGITS,
-    "paper": Settings.of(Protocol, Rates, seeds=5),
+    "paper": Settings.of(Protocol, Rates, seeds=25),
 }
 
 

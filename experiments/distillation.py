@@ -19,6 +19,7 @@ from sublim_theory import losses, networks, noise, training
 from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.data import Dataset
 from sublim_theory.ensemble import seed_key, stream
+from sublim_theory.files import DataError
 from sublim_theory.networks import Network
 from sublim_theory.noise import Sampler
 from sublim_theory.optimizers import optimizer
@@ -75,6 +76,8 @@ class Distillation:
     """Initialisation: paper (N(0, 1/fan_in)), he or torch."""
     classes: int | None = None
     """Only images of the first so many classes; all unless given."""
+    training_images: int | None = None
+    """Only the first so many training images; all unless given."""
     optimizer: str = "adam"
     """Of teacher and students: adam, adamw, adam_l2 (decay that Adam rescales, a trap) or sgd."""
     momentum: float = 0.0
@@ -109,12 +112,16 @@ class Distillation:
         noise.check(self.noise, rates.noise_scale)
         if self.classes is not None and self.classes < 2:
             raise ValueError(f"classes must be at least 2, got {self.classes}")
+        if self.training_images is not None:
+            require_counts(self, "training_images")
 
     def select(self, dataset: Dataset) -> "Split":
-        """What a program sees of a data set: all of it."""
-        return Split(
-            dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y, dataset.classes, dataset.image_shape
-        )
+        """What a program sees of a data set. Raises `DataError` if it has fewer than `training_images`."""
+        if (count := self.training_images) is not None and count > (there := len(dataset.train_x)):
+            raise DataError(f"training_images must be at most {there} for {dataset.name}, got {count}")
+        first = slice(count)
+        x, y = dataset.train_x[first], dataset.train_y[first]
+        return Split(x, y, dataset.test_x, dataset.test_y, dataset.classes, dataset.image_shape)
 
     def make_network(
         self, rates: Rates, data: "Split", *, kind: str | None = None, hidden: tuple[int, ...] | None = None

@@ -70,7 +70,7 @@ _DIGITS = Settings.of(Protocol, Rates, seeds=5, distances=(0.1, 0.2, 0.4, 0.7, 1
 PRESETS = {
     "smoke": _DIGITS.but(seeds=2, noise_images=8192, parts=("all", "class_head"), distances=(0.1, 1.0)),
     "default": _DIGITS,
-    "paper": Settings.of(Protocol, Rates, seeds=10),
+    "paper": Settings.of(Protocol, Rates, seeds=25, ways=("perturbed",), distances=(0.2, 0.4, 1.0)),
 }
 
 

@@ -77,7 +77,7 @@ _MLPS = ("redrawn", "frozen", "network")  # convolutions cost minutes a seed on 
 PRESETS = {
     "smoke": _DIGITS.but(seeds=2, hidden=(64, 64), noise_images=8192, groups=_MLPS),
     "default": _DIGITS.but(groups=_MLPS),
-    "paper": Settings.of(Protocol, Rates, seeds=10, groups=_MLPS),
+    "paper": Settings.of(Protocol, Rates, seeds=25, groups=_MLPS),
 }
 
 
