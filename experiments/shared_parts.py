@@ -74,10 +74,20 @@ class Protocol(Distillation):
 
 _DIGITS = Settings.of(Protocol, Rates, seeds=5, hidden=(128, 128), **DIGITS)
 _MLPS = ("redrawn", "frozen", "network")  # convolutions cost minutes a seed on a CPU; `sweep_convolutional` has them
+# The protocol of the source: 5 epochs of 60 batches of fresh noise, which are 300 batches that no student sees twice.
+_FRESH_NOISE: dict[str, Any] = {
+    "init": "torch",
+    "loss": "squared_error",
+    "learning_rate": 1e-3,
+    "batch_size": 1000,
+    "noise_images": 300_000,
+    "student_epochs": 1,
+}
 PRESETS = {
     "smoke": _DIGITS.but(seeds=2, hidden=(64, 64), noise_images=8192, groups=_MLPS),
     "default": _DIGITS.but(groups=_MLPS),
     "paper": Settings.of(Protocol, Rates, seeds=25, groups=_MLPS),
+    "fresh_noise": Settings.of(Protocol, Rates, seeds=20, groups=("redrawn", "network"), **_FRESH_NOISE),
 }
 
 
