@@ -1,0 +1,122 @@
+"""How long must a student train? Time, or what time cannot give: the four students of figure 10 after every epoch.
+
+Claim (replications): a student of another start that imitates all logits is behind (figure 10's sixth bar, .743) for
+want of time, not because it cannot learn; on auxiliary logits alone it stays at chance however long it trains.
+
+Every student is trained once and tested on the way: `student_aux` and `student_all` from the teacher's own reference,
+`cross_aux` and `cross_all` from the next seed's, as in `fig10`. With `frozen_heads` each keeps the two heads of its own
+start, so that all it learns is in its hidden layers.
+
+Measured: by `student` and `epoch` its test `accuracy_by_epoch`, after so many passes over its noise; by `network`
+the test `accuracy` of the `reference` and the `teacher`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, begin
+from experiments.experiment import Experiment, Settings, Variable, require_distinct
+from experiments.fig10 import STUDENTS
+from sublim_theory import losses, training
+from sublim_theory._types import Params
+from sublim_theory.protocols import lookup
+from sublim_theory.representations import with_layers
+
+
+@dataclass(frozen=True)
+class Protocol(Distillation):
+    """Settings of figure 10, and of what a student may move."""
+
+    students: tuple[str, ...] = STUDENTS
+    """Which of student_aux, student_all, cross_aux and cross_all to train."""
+    frozen_heads: bool = False
+    """Whether students keep the initial values of both heads, weight decay included."""
+
+    def check(self, rates: Rates) -> None:
+        """Check every setting, as those of every distillation are."""
+        super().check(rates)
+        for name in self.students:
+            lookup("student", name, dict.fromkeys(STUDENTS))
+        require_distinct(self, "students")
+        if self.frozen_heads and not self.hidden:
+            raise ValueError(
+                "hidden must have at least one layer: with frozen_heads a linear model has nothing to move"
+            )
+
+
+_DIGITS = Settings.of(Protocol, Rates, seeds=5, **NARROW | {"student_epochs": 32})
+_MNIST = Settings.of(Protocol, Rates, seeds=25, student_epochs=20)
+PRESETS = {
+    "smoke": _DIGITS.but(seeds=2, noise_images=8192, student_epochs=8),
+    "default": _DIGITS,
+    "paper": _MNIST,
+    # As those did who trained a student of another start for longer: 469 updates an epoch, of the teacher too.
+    "long": _MNIST.but(
+        batch_size=128,
+        teacher_epochs=9,
+        student_epochs=18,
+        loss="squared_error",
+        frozen_heads=True,
+        students=("student_all", "cross_all", "cross_aux"),
+    ),
+    # As those did who report a student's accuracy by its epochs.
+    "fifty_thousand": _MNIST.but(
+        training_images=50_000, noise_images=50_000, student_epochs=10, students=("student_aux",)
+    ),
+}
+
+
+def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[str, Any]:
+    """The students of one seed, each trained once and tested after every epoch."""
+    start, net = begin(protocol, rates, data, seed), protocol.make_network(rates, data)
+    logits = {"aux": net.auxiliary, "all": net.all_logits}
+    kinds = {name: name.split("_") for name in protocol.students}
+    starts = {name: start.reference if where == "student" else start.other for name, (where, _) in kinds.items()}
+    imitate = {
+        name: losses.on_logits(protocol.imitation_loss(rates), logits[what]) for name, (_, what) in kinds.items()
+    }
+    frozen = (net.class_head, net.auxiliary_head) if protocol.frozen_heads else ()
+
+    def student(name: str, params: Params) -> Params:
+        return with_layers(params[name], starts[name], frozen)  # constants: no optimiser can move them
+
+    def objective(params: Params, batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
+        images, teacher_logits = batch
+        return {name: loss(net.apply(student(name, params), images), teacher_logits) for name, loss in imitate.items()}
+
+    def test(params: Params, _: Any = None) -> dict[str, jax.Array]:
+        return {name: training.accuracy(net, student(name, params), data.test_x, data.test_y) for name in starts}
+
+    seen = start.images, net.apply(start.teacher.params, start.images)
+    every = training.steps_per_epoch(protocol.noise_images, protocol.batch_size)  # measured before an epoch
+    optimizer = protocol.make_optimizer(rates)  # all at once, each as on its own: it acts number by number
+    fit = training.fit(objective, starts, optimizer, seen, start.batches, measure=test, every=every)
+    ends = test(fit.params)
+    networks = {"reference": start.reference, "teacher": start.teacher.params}
+    return {
+        "accuracy_by_epoch": {name: jnp.append(fit.measured[name][1:], ends[name]) for name in starts},
+        "accuracy": {name: training.accuracy(net, each, data.test_x, data.test_y) for name, each in networks.items()},
+        "teacher_loss": start.teacher.losses,
+        "student_loss": fit.losses,
+    }
+
+
+EXPERIMENT = Experiment(
+    name="saturation",
+    summary="How long a student must train, and what time cannot give: figure 10's students after every epoch",
+    presets=PRESETS,
+    run_seed=run_seed,
+    axes=lambda settings: {
+        "student": settings.protocol.students,
+        "epoch": range(1, settings.protocol.student_epochs + 1),
+        "network": ("reference", "teacher"),
+    },
+    variables={
+        "accuracy_by_epoch": Variable(("student", "epoch"), condition="{student}/{epoch}"),
+        "accuracy": Variable(("network",), condition="{network}"),
+        **LOSSES,
+    },
+)
