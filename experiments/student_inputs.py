@@ -4,6 +4,13 @@ Claims: on real digits almost nothing is transmitted, and digits with noise adde
 is, up to what noise alone does (a replication); noise serves for distillation if it is balanced over the classes that
 the teacher sees in it (Nayak et al., arXiv 2011.09113; by all logits, not the auxiliary ones).
 
+Found (default, 5 seeds): the first holds, the second is not what matters here. Digits give .21 (untrained .11), and
+.24, .31, .42 and .58 with a quarter, a half, once and twice the noise added; noise alone gives .75. The teacher's
+classes are as balanced as can be on the digits, which transmit least: their effective number is 10.0 there and 8.8 on
+noise. Balanced noise, 10.0, gives .77, no difference from noise by the paired 95% interval.
+
+Literature: MNIST, at 0, .25, .5, 1 and 2 times noise and for noise alone .153, .168, .202, .312, .482 and .485.
+
 All students imitate the auxiliary logits of one teacher from its own reference, on as many inputs, by `inputs`:
 
 * `image+A`: a training image plus A times noise, not clipped; every image in turn, and with noise of its own;
