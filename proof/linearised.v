@@ -1,4 +1,5 @@
-(** Fact 11: the student stays aligned with the teacher over a whole course of training; and where it ends.
+(** Facts 11 and 13: the student stays aligned with the teacher over a whole course of training; and where it ends, from
+    whatever start.
 
     The student is linearised at theta0, [f x theta0 + (theta - theta0) *m J x], and so is the teacher, whose outputs
     it imitates under a squared error by full-batch gradient descent from any start s. With the G of step 4,
@@ -450,3 +451,37 @@ by rewrite mulf_eq0 gt_eqF ?mulr_gt0//= sqrf_eq0 => /eqP->; rewrite mxE.
 Qed.
 
 End LinearisedStudent.
+
+(** *** Fact 13: where a start of its own matters *)
+Section AnyStart.
+Context {R : realType} {X : finType} {p n : nat}.
+Variables (w : X -> R) (f : X -> 'rV[R]_p.+1 -> 'rV[R]_n.+1) (c : 'rV[R]_n.+1).
+Variables (theta0 dT : 'rV[R]_p.+1) (eps : R).
+
+Local Notation ends s := (trained_limit w f c theta0 dT s eps).
+Local Notation G := (gram w f c theta0).
+Local Notation teacher := (theta0 + eps *: dT).
+
+(** Two starts end apart by what they are apart in the null space of G. *)
+Theorem fact13_two_starts s s' : ends s - ends s' = (s - s') *m (1 - projection G).
+Proof.
+rewrite /trained_limit opprD addrACA -mulmxBl mulmxBr mulmx1 -mulNmx; congr (_ + _ *m _).
+by rewrite !opprB addrC addrA subrK.
+Qed.
+
+(** The student ends at the teacher if and only if its way there has no part in the null space. *)
+Theorem fact13_reaches s : ends s = teacher <-> (teacher - s) *m (1 - projection G) = 0.
+Proof.
+have -> : (teacher - s) *m (1 - projection G) = teacher - ends s.
+  by rewrite mulmxBr mulmx1 /trained_limit opprD addrA.
+by split=> [->|/eqP]; rewrite ?subrr// subr_eq0 => /eqP.
+Qed.
+
+(** Where G has full rank no start matters. *)
+Theorem fact13_full_rank s : G \in unitmx -> ends s = teacher.
+Proof.
+move=> unitG; apply/fact13_reaches; suff -> : projection G = 1 by rewrite subrr mulmx0.
+by rewrite -[LHS]mulmx1 -(mulmxV unitG) mulmxA projectionK ?gram_sym// mulmxV.
+Qed.
+
+End AnyStart.

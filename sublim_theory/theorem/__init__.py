@@ -4,10 +4,11 @@
     verify(f, params, teacher_loss, inputs).require()
     transfer_ratio(Instance(f, params, teacher_loss, inputs))
 
-Beyond the sign: how much comes through (the spectrum of G), how large the steps may be, how close two initialisations
-must be, and networks on which the conclusion fails without its hypotheses. For one network in numbers `certify` proves
-the sign on a whole interval of eps, `certify_descent` and `certify_box` the decrease of the teacher's loss (with the
-extra `certificates`). The updates themselves are pure functions, `theorem.updates`, for anybody's `jit`.
+Beyond the sign: how much comes through (the spectrum of G), where the linearised student ends, how large the steps may
+be, how close two initialisations must be, and networks on which the conclusion fails without its hypotheses. For one
+network in numbers `certify` proves the sign on a whole interval of eps, `certify_descent` and `certify_box` the
+decrease of the teacher's loss (with the extra `certificates`). The updates themselves are pure functions,
+`theorem.updates`, for anybody's `jit`.
 
 This package knows pure functions and pytrees, no network and no training. In the examples of its modules `instance` is
 one of `f(w, x) = x @ w` under squared error, with inputs such that G is the identity, and `L_T = |w|**2`.
@@ -27,6 +28,7 @@ from sublim_theory.theorem.counterexamples import (
 )
 from sublim_theory.theorem.hypotheses import Hypotheses, HypothesisError, check_instance, check_loss
 from sublim_theory.theorem.instance import Instance
+from sublim_theory.theorem.limit import ImitationLimit, RangeProjection, imitation_limit, range_projection
 from sublim_theory.theorem.mismatch import (
     Measured,
     MismatchReport,
@@ -106,11 +108,13 @@ __all__ = [
     "GuaranteedAlpha",
     "Hypotheses",
     "HypothesisError",
+    "ImitationLimit",
     "Instance",
     "Measured",
     "MismatchReport",
     "NoCounterexample",
     "Problem",
+    "RangeProjection",
     "ReluCertificate",
     "SpectralDistribution",
     "StepSizes",
@@ -136,6 +140,7 @@ __all__ = [
     "gauss_newton_operator",
     "gauss_newton_product",
     "guaranteed_alpha",
+    "imitation_limit",
     "imitation_update",
     "large_epsilon",
     "largest_alpha",
@@ -143,6 +148,7 @@ __all__ = [
     "measured_probability",
     "mismatch",
     "predicted_probability",
+    "range_projection",
     "relu_certificate",
     "sigma_star",
     "spectral_distribution",
