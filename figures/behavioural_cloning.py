@@ -1,34 +1,56 @@
-"""Behavioural cloning: accuracy after distillation, and what is left to imitate, over the epochs of cloning before."""
+"""Behavioural cloning: accuracy after distillation, and what the clone is like, over the epochs of cloning before."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from experiments.behavioural_cloning import MANY, WAYS
 from figures import plots
-from figures.plots import CROSS, NEUTRAL, SHARED, Look
+from figures.plots import CROSS, GREEN, NEUTRAL, RED, SHARED, Look
 from sublim_theory.record import Record
 
-LOOKS = {"accuracy": Look("cloned from another start", CROSS), "mismatch": Look("", NEUTRAL)}
+LOOKS = {
+    "usual": Look("few logits", NEUTRAL, marker="s"),
+    "fast": Look("few logits, larger steps", CROSS, marker="D"),
+    "many": Look("50 logits", GREEN, marker="^"),
+    "many_fast": Look("50 logits, larger steps", SHARED),
+    "digits": Look("50 logits, larger steps, on digits", RED, marker="v"),
+}
+PANELS = {
+    "accuracy": "test accuracy after distillation",
+    "mismatch": "KL to the reference on fresh noise (nats)",
+    "digits_mismatch": "KL to the reference on digits (nats)",
+    "cosine": "cosine of first update and trait",
+}
 
 
 def draw(record: Record) -> dict[str, Figure]:
-    """Two panels that share the axis."""
-    table, shared = record.table, record.conditions["accuracy/shared"]
-    figure = Figure(figsize=(6.3, 4.2))
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    for axes, name in zip((above, below), LOOKS, strict=True):
-        plots.lines(axes, table[name].expand_dims(quantity=[name]), LOOKS, over="cloned", evenly=True)
-    plots.level(above, table["shared_accuracy"], "from the teacher's own start", line="-", colour=SHARED)
-    if shared.ci95 is not None:
-        above.axhspan(shared.mean - shared.ci95, shared.mean + shared.ci95, color=SHARED, alpha=0.15, linewidth=0)
-    plots.level(above, table["teacher_accuracy"], "teacher")
+    """Four panels that share their axis, a line a way: accuracy, what is left to imitate, the first update's cosine."""
+    table = record.table
+    figure = Figure(figsize=(7.6, 5.6))
+    panels = dict(zip(PANELS, figure.subplots(2, 2, sharex=True).ravel(), strict=True))
+    for name, axes in panels.items():
+        plots.lines(axes, table[name], LOOKS, over="cloned", evenly=True, aside=0.15)
+        axes.set_title(PANELS[name], fontsize="medium")
+        if "mismatch" in name:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        if name in list(PANELS)[2:]:
+            axes.set_xlabel("epochs of cloning before distillation")
+    above, cosine = panels["accuracy"], panels["cosine"]
+    cosine.axhline(0, color="black", linewidth=0.8)
     above.set_ylim(0, 1.02)
-    above.set_ylabel("test accuracy\nafter distillation")
-    above.set_title(f"Behavioural cloning: {plots.setting(record)}")
-    below.set_yscale("log")
-    below.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    below.yaxis.set_major_formatter("{x:g}")
-    below.yaxis.set_minor_formatter(NullFormatter())
-    below.set_ylabel("KL to the reference\n(nats, fresh noise)")
-    below.set_xlabel(f"epochs of cloning on {record.config['cloning_inputs']}, before distillation")
+    counts = {
+        name: {"auxiliary": record.config["auxiliary"], **WAYS[name]}["auxiliary"] for name in table["way"].values
+    }
+    styles = {MANY["auxiliary"]: "--"}
+    for count in dict.fromkeys(counts.values()):
+        ways = [name for name in counts if counts[name] == count]
+        shared = table["shared_accuracy"].sel(way=ways)
+        plots.level(above, shared, f"teacher's own start, {count} logits", line=styles.get(count, "-."))
+    plots.level(above, table["teacher_accuracy"], "teacher", colour=RED)
+    plots.level(above, table["teacher_accuracy"] * 0 + 0.1, "chance", colour=NEUTRAL)
+    figure.suptitle(f"Behavioural cloning: {plots.setting(record)}, 95% intervals", fontsize=10)
     plots.legend(figure, above, 3)
     return {"behavioural_cloning": figure}

@@ -24,10 +24,14 @@ LABELS = {
     "coverage_times_rate": (BEFORE, "coverage times learning rate"),
     "sigma_star": (BEFORE, r"$\sigma^*$"),
     "mismatch": (BEFORE, r"$d/\sigma^*$"),
+    "teacher_in_range": (BEFORE, "share of $D$ in the range of $G$"),
     "cka": (AFTER, "CKA, last hidden layer"),
+    "trait_cka": (AFTER, "CKA, the trait's subspace"),
     "probe": (AFTER, "linear probe"),
     "last_layer_cosine": (AFTER, "displacement cosine, last hidden"),
     "displacement_cosine": (AFTER, "displacement cosine"),
+    "student_in_range": (AFTER, "share of its way in the range of $G$"),
+    "gain": (AFTER, "gain of the trait along its path"),
     "distillation_loss": (AFTER, "distillation loss"),
     "learning_rate": (GIVEN, "learning rate"),
     "init_scale": (GIVEN, "scale of the initialisation"),
@@ -42,8 +46,8 @@ STARTS = Look("shared start", GREEN), Look("start at a distance", CROSS, marker=
 def draw(record: Record) -> dict[str, Figure]:
     """Above, rho by predictor, best first, over all students and by their start; below, some of them in full."""
     rho = record.table["pooled"].sel(subset="all", end="rho").to_series()
-    order = sorted(LABELS, key=lambda name: -abs(rho[name]))
-    figure = Figure(figsize=(7.6, 7.4))
+    order = sorted(rho.dropna().index, key=lambda name: -abs(rho[name]))
+    figure = Figure(figsize=(7.6, 8.2))
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.6, 1)).ravel()
     panels = above.subplots(1, len(SUBSETS), sharey=True)
     for axes, subset in zip(panels, SUBSETS, strict=True):
@@ -51,7 +55,8 @@ def draw(record: Record) -> dict[str, Figure]:
     panels[1].set_xlabel("Spearman's $\\rho$ with the student's test accuracy")
     panels[0].set_yticks(range(len(order)), [LABELS[name][1] for name in order])
     panels[0].set_ylim(len(order) - 0.5, -0.5)
-    where = f"{plots.setting(record, without=['hidden'])} in each of {record.table.sizes['group']} groups"
+    groups = record.table.sizes["group"]
+    where = plots.setting(record, without=["hidden"]) + (f" in each of {groups} groups" if groups > 1 else "")
     above.suptitle(f"What ranks students by accuracy: {where}, 95% intervals", fontsize="medium")
     marks = [(kind.text, kind.marker, "-", kind.colour, kind.colour) for kind in (BEFORE, AFTER, GIVEN)]
     marks += [("all groups pooled", "o", "", "black", "black"), ("mean within groups", "o", "", "black", "white")]

@@ -8,7 +8,7 @@ SHARED = TINY | {"seeds": 2, "auxiliary": 3, "batch_size": 64, "learning_rate": 
 OWN = {
     "alignment_path": {"every": 5, "trait_images": 64, "liminal_fraction": 0.5},
     "batch_size": {"batches": (32, 64, 200), "batches_at_equal_updates": (32, 64), "learning_rates": (1e-3, 1e-2)},
-    "behavioural_cloning": {"cloning_epochs": (0, 1, 40)},
+    "behavioural_cloning": {"cloning_epochs": (0, 1, 40), "ways": ("usual",)},
     "capable_start": {"pretraining_epochs": 2, "crossed": ("random", "supervised")},
     "detection": {"pairs": (1, 30, 300), "crowd": 2},
     "init_distance": {"distances": (0.5, 1.0), "parts": ("all",)},

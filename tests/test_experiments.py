@@ -29,7 +29,8 @@ AS_IN_FIGURE_10 = {
     "alignment_path": {"accuracy/plain": "student_aux", "accuracy/teacher": "teacher"},
     "batch_size": {f"equal_{equal}/64": "student_aux" for equal in ("epochs", "updates")}
     | {"rate/0.001": "student_aux", "teacher": "teacher", "reference": "reference"},
-    "behavioural_cloning": {"accuracy/0": "cross_aux", "accuracy/shared": "student_aux", "teacher": "teacher"},
+    "behavioural_cloning": {"usual/accuracy/0": "cross_aux", "usual/accuracy/shared": "student_aux"}
+    | {"usual/teacher": "teacher"},
     "capable_start": {f"random/{name}": name for name in NETWORKS},
     "detection": {"teacher/true": "teacher"},
     "init_distance": {"teacher": "teacher", "student_aux": "student_aux", "interpolated/all/1": "cross_aux"},
@@ -48,7 +49,6 @@ AS_IN_FIGURE_10 = {
 """Conditions of each experiment that are the same networks as some of figure 10."""
 LOSSES = {
     "alignment_path": ("student_loss", {"student": ["plain"]}, ["student_aux"]),
-    "behavioural_cloning": ("student_loss", {"cloned": [0]}, ["cross_aux"]),
     "capable_start": ("student_loss", {"student": [f"random/{name}" for name in NETWORKS[2:]]}, list(NETWORKS[2:])),
     "init_distance": ("student_loss", {"student": ["student_aux", "interpolated/all/1"]}, ["student_aux", "cross_aux"]),
     "layers_at_work": ("student_loss", {"arm": ["plain", "stranger"]}, ["student_aux", "cross_aux"]),

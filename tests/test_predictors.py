@@ -14,6 +14,7 @@ from experiments import predictors
 from experiments.distillation import Split, Start, begin, distil_and_test
 from experiments.experiment import points
 from sublim_theory import data, losses, networks, optimizers, training
+from sublim_theory.representations import linear_cka
 
 SIZE = {"features": 5, "hidden": (6, 4), "classes": 4, "auxiliary": 3, "activation": "tanh"}
 SETTINGS = small.settings("predictors")
@@ -104,18 +105,120 @@ def test_what_is_known_before_training_is_that_of_dense_matrices(instance):
 def test_after_training_a_perfect_student_is_like_its_teacher_and_one_that_stayed_is_not(instance):
     net, start, own = instance
     split = Split(start.images, jnp.arange(40) % 4, 0.5 * start.images, jnp.arange(40) % 4, 4)
-    find = jax.jit(lambda own, student: predictors.after_training(net, start, own, student, split))
+    loss = losses.on_logits(losses.kl_divergence, net.auxiliary)
+    find = jax.jit(lambda own, student: predictors.after_training(net, start, own, student, loss, split))
     perfect = find(start.reference, start.teacher.params)
-    assert {name: perfect[name] for name in ("cka", "last_layer_cosine", "displacement_cosine")} == pytest.approx(
-        {"cka": 1, "last_layer_cosine": 1, "displacement_cosine": 1}, abs=1e-5
-    )
+    alike = dict.fromkeys(("cka", "trait_cka", "last_layer_cosine", "displacement_cosine"), 1)
+    assert {name: perfect[name] for name in alike} == pytest.approx(alike, abs=1e-5)
     stayed = find(own, own)
-    assert (stayed["last_layer_cosine"], stayed["displacement_cosine"]) == (0, 0)
+    assert (stayed["last_layer_cosine"], stayed["displacement_cosine"], stayed["student_in_range"]) == (0, 0, 0)
     assert stayed["cka"] < 0.99
+    assert stayed["trait_cka"] < 0.99
+    assert set(perfect) == set(predictors.AFTER) - {"gain", "distillation_loss"}
     last = jax.tree.map(lambda a, b: a - b, start.teacher.params, start.reference)["hidden_1"]
     one_layer = find(own, own | {"hidden_1": jax.tree.map(jnp.add, own["hidden_1"], last)})
     assert one_layer["last_layer_cosine"] == pytest.approx(1, abs=1e-5)
     assert 0 < one_layer["displacement_cosine"] < 0.9
+
+
+@pytest.fixture(scope="module")
+def rows(instance):
+    """The gradients [images, logits, parameters] of the auxiliary logits at the reference on four images, and where."""
+    net, start, _ = instance
+    images = start.images[:4]
+    theta, unravel = jax.flatten_util.ravel_pytree(start.reference)
+    jacobian = jax.jit(jax.jacrev(lambda theta: net.apply(unravel(theta), images)[:, net.auxiliary]))(theta)
+    return images, np.float64(jacobian), unravel
+
+
+@pytest.mark.parametrize("name", ["kl", "squared_error"])
+def test_the_share_in_the_range_is_that_of_a_projection(instance, rows, name):
+    """A softmax does not see what is common to its logits, so that its range is smaller."""
+    net, start, _ = instance
+    images, gradients, unravel = rows
+    loss = losses.on_logits(losses.imitation(name), net.auxiliary)
+    if name == "kl":
+        gradients = gradients - gradients.mean(axis=1, keepdims=True)
+    basis = np.linalg.svd(gradients.reshape(12, -1), full_matrices=False)[2][: 8 if name == "kl" else 12]
+    share = jax.jit(lambda d: predictors.range_share(net, loss, start.reference, unravel(d), images))
+    direction = np.random.default_rng(1).normal(size=basis.shape[1])
+    inside = basis.T @ (basis @ direction)
+    expected = inside @ inside / (direction @ direction)
+    assert 0.01 < expected < 0.5
+    for vector, value in ((direction, expected), (inside, 1), (direction - inside, 0), (0 * direction, 0)):
+        assert float(share(np.float32(vector))) == pytest.approx(value, abs=2e-4)
+
+
+def test_the_gain_is_that_of_a_whole_jacobian_and_the_class_head_has_none(instance, rows):
+    net, start, _ = instance
+    images, gradients, unravel = rows
+    direction = np.random.default_rng(2).normal(size=gradients.shape[-1])
+    expected = np.square(gradients @ direction).sum() / len(images) / (direction @ direction)
+    for factor in (1, 100):  # of a direction only
+        found = predictors.gain(net, start.reference, unravel(np.float32(factor * direction)), images)
+        assert float(found) == pytest.approx(expected, rel=1e-4)
+    nothing = jax.tree.map(jnp.zeros_like, start.reference)
+    head = nothing | {net.class_head: start.reference[net.class_head]}
+    assert float(predictors.gain(net, start.reference, head, images)) == 0
+
+
+def test_on_the_traits_subspace_alone_counts_what_decides_between_the_classes():
+    """Here it has three of twelve dimensions; the others may change as they like."""
+    net, rng = networks.mlp(features=5, hidden=(12,), classes=4, auxiliary=3), np.random.default_rng(3)
+    kernel = rng.normal(size=(12, 4))
+    teacher = {net.class_head: {"kernel": jnp.float32(kernel)}}
+    differences = kernel - kernel.mean(axis=1, keepdims=True)
+    onto = differences @ np.linalg.pinv(differences)
+    theirs, noise = rng.normal(size=(30, 12)), 3 * rng.normal(size=(30, 12))
+
+    def cka(features, at=predictors.trait_features):
+        return float(linear_cka(*(at(net, jnp.float32(each), teacher) for each in (features, theirs))))
+
+    def plain(_, features, __):
+        return features
+
+    for ours in (rng.normal(size=(30, 12)), theirs + noise):
+        expected = float(linear_cka(np.float32(ours @ onto), np.float32(theirs @ onto)))
+        assert cka(ours) == pytest.approx(expected, rel=1e-4)
+        assert expected < 0.9
+    outside = theirs + noise @ (np.eye(12) - onto)
+    assert cka(outside) == pytest.approx(1, abs=1e-4)
+    assert cka(outside, plain) < 0.9
+    inside = theirs + noise @ onto
+    assert cka(inside) < cka(inside, plain)
+
+
+def test_the_path_is_that_of_a_student_and_its_gain_is_taken_at_the_trait_gradients_there(instance):
+    net, start, own = instance
+    split = Split(start.images, jnp.arange(40) % 4, start.images, jnp.arange(40) % 4, 4)
+    batches = training.schedule(jax.random.key(5), 40, batch_size=20, epochs=2)
+    start = start._replace(batches=batches)
+    loss, rule = losses.on_logits(losses.kl_divergence, net.auxiliary), optimizers.optimizer("sgd", 0.1)
+    fit = jax.jit(lambda own: predictors.distil(net, start, own, loss, rule, split, 2))(own)
+    other = training.distil(net, start.teacher.params, {"it": (own, loss)}, start.images, rule, batches)
+    assert fit.measured.shape == (2,)
+    for ours, theirs in zip(jax.tree.leaves(fit.params), jax.tree.leaves(other.params["it"]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+    def trait(params):
+        return losses.cross_entropy(net.class_logits(net.apply(params, split.train_x)), split.train_y).mean()
+
+    expected = predictors.gain(net, own, jax.grad(trait)(own), start.images)
+    assert float(fit.measured[0]) == pytest.approx(float(expected), rel=1e-4)
+    assert float(fit.measured[1]) != pytest.approx(float(expected), rel=1e-3)
+
+
+def test_the_group_of_the_source_varies_the_distance_alone():
+    ((_, point),) = points(predictors.EXPERIMENT, predictors.PRESETS["source"], "source").items()
+    usual = predictors.PRESETS["default"].protocol
+    for seed in (0, 1):
+        drawn, theirs = (predictors.draw(protocol, jnp.int32(seed)) for protocol in (point.protocol, usual))
+        assert [float(drawn[name]) for name in ("learning_rate", "init_scale", "noise_scale")] == [1, 1, 1]
+        assert 0 < float(drawn["distance"]) < 1
+        assert (float(theirs["distance"]) == float(drawn["distance"])) == (seed % 2 == 1)
+        assert float(theirs["learning_rate"]) != 1
+    assert point.protocol.hidden == (256, 256)
+    assert "source" not in usual.groups
 
 
 def test_a_configuration_is_a_student_of_figure_10_with_what_it_drew(record):
