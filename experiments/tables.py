@@ -4,6 +4,7 @@ README.md has what figure 10 costs; docs/experiments.md has its numbers, and wha
 rows of `published.toml`.
 """
 
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from experiments.fig10 import NETWORKS
 from sublim_theory.record import Record, load
-from sublim_theory.statistics import Summary
+from sublim_theory.statistics import Summary, independent
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "figures"
@@ -68,32 +69,41 @@ def published(records: Path, experiment: str | None = None) -> str:
 
     The numbers link to the records; those of one experiment to the places on its own page, named by the preset.
     """
-    lines = ["| question | reported | ours ± 95% interval | verdict |", "|---|---|---|---|"]
+    lines = ["| question | reported | ours ± 95% interval | difference | verdict |", "|---|---|---|---|---|"]
     for question in questions(experiment):
-        lines.append(f"| **{question['text']}** ({question['source']}) | | | |")
+        lines.append(f"| **{question['text']}** ({question['source']}) | | | | |")
         folder = records / question["record"]
         record = load(folder)
         where = f"../figures/{folder.name}" if experiment is None else f"#{record.preset}"
-        lines += [_row(record, where, row) for row in question["rows"]]
+        together = sum("sample" in row for row in question["rows"])
+        lines += [_row(record, where, row, together) for row in question["rows"]]
     return "\n".join(lines) + "\n"
 
 
 def questions(experiment: str | None = None) -> list[dict[str, Any]]:
     """Those of `published.toml` that the records of an experiment answer, or all."""
     found = tomllib.loads(Path(__file__).with_name("published.toml").read_text("utf-8"))["question"]
-    columns = ("text", "condition", "reported", "agrees")
+
+    def named(text: str, condition: str, reported: str = "", judged: Any = None) -> dict[str, Any]:
+        row = {"text": text, "condition": condition, "reported": reported}
+        return row if judged is None else row | {"sample" if isinstance(judged, dict) else "range": judged}
+
     return [
-        each | {"rows": [dict(zip(columns, row, strict=False)) for row in each["rows"]]}  # some agree with no range
+        each | {"rows": [named(*row) for row in each["rows"]]}
         for each in found
         if experiment in (None, each["record"].rpartition("-")[0])
     ]
 
 
-def _row(record: Record, where: str, row: dict[str, Any]) -> str:
+def _row(record: Record, where: str, row: dict[str, Any], together: int) -> str:
     ours = record.conditions[row["condition"]]
     interval = f" ± {ours.ci95:.3f}" if ours.ci95 is not None else ""
     here = f"[{ours.mean:.3f}{interval}]({where}), n = {ours.n}"
-    return f"| {row['text']} | {row['reported']} | {here} | {verdict(record, row)} |"
+    apart = ""
+    if "sample" in row:
+        centre, width = difference(ours, row["sample"], together)
+        apart = f"{centre:+.3f}" + (f" ± {width:.3f}" if math.isfinite(width) else "")
+    return f"| {row['text']} | {row['reported']} | {here} | {apart} | {verdict(ours, row, together)} |"
 
 
 def conditions(record: Record) -> str:
@@ -160,19 +170,34 @@ def number(value: float) -> str:
     return "0.0" if value == 0 else f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.2e}"
 
 
-def verdict(record: Record, row: dict[str, Any]) -> str:
-    """Whether a row of `published.toml` agrees with its record.
+def verdict(ours: Summary, row: dict[str, Any], together: int = 1) -> str:
+    """Whether a row of `published.toml` agrees with what we found; nothing where nothing is reported.
 
-    `agrees` or `differs`: by the row's range, which the 95% interval of our mean must meet, or where it has none by the
-    band of the record's own expectation. A single value has no interval and must lie in the range itself.
+    `agrees` or `differs`: whether the interval of the `difference` holds 0; or, where words are reported, whether the
+    95% interval of our mean meets their range. A single value has no interval and must lie there itself.
     """
-    ours = record.conditions[row["condition"]]
-    if "agrees" in row:
-        low, high = row["agrees"]
-        width = ours.ci95 or 0.0
-        return "agrees" if ours.mean + width >= low and ours.mean - width <= high else "differs"
-    expected = {each["condition"]: each["holds"] for each in record.expectations}
-    return "agrees" if expected[row["condition"]] else "differs"
+    if "sample" in row:
+        centre, width = difference(ours, row["sample"], together)
+        return "agrees" if abs(centre) <= (width if math.isfinite(width) else 0) else "differs"
+    if "range" not in row:
+        return ""
+    low, high = row["range"]
+    width = ours.ci95 or 0.0
+    return "agrees" if ours.mean + width >= low and ours.mean - width <= high else "differs"
+
+
+def difference(ours: Summary, sample: dict[str, float], together: int = 1) -> tuple[float, float]:
+    """Our mean minus that of a reported sample, and the half-width of the interval of this difference.
+
+    Args:
+        ours: what we found.
+        sample: `mean`, and its 95% half-width `ci95`, or its size `n`: its spread is then taken to be ours.
+        together: how many such intervals hold together with probability 95%.
+    """
+    ci95 = sample.get("ci95")
+    if ci95 is None and ours.sd is not None:
+        ci95 = 1.96 * ours.sd / sample["n"] ** 0.5
+    return independent(ours, Summary(sample["mean"], None, ci95, 1, ()), comparisons=together)
 
 
 if __name__ == "__main__":

@@ -120,13 +120,19 @@ def paired(ours: Any, theirs: Any, axis: str = "seed") -> Paired:
         return Paired(difference.mean(axis), quantile * difference.std(axis, ddof=1) / n**0.5, n)
 
 
-def independent(ours: Summary, theirs: Summary) -> tuple[float, float]:
+def independent(ours: Summary, theirs: Summary, *, comparisons: Count = 1) -> tuple[float, float]:
     """Difference of the means of two independent samples, and half-width of its 95% interval (normal approximation).
 
     The half-width is NaN if either is a single value.
+
+    Args:
+        ours: one sample.
+        theirs: the other.
+        comparisons: number of such intervals that hold together with probability 95% (Bonferroni).
     """
     widths = (math.nan if each.ci95 is None else each.ci95 for each in (ours, theirs))
-    return ours.mean - theirs.mean, math.hypot(*widths)
+    wider = special.ndtri(1 - 0.025 / require_count("comparisons", comparisons)) / special.ndtri(0.975)
+    return ours.mean - theirs.mean, float(wider) * math.hypot(*widths)
 
 
 def misses(values: Sequence[Real] | Num[np.ndarray, "..."], seeds: Count, *, draws: Count = 20_000) -> float:

@@ -5,12 +5,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
-import xarray as xr
 
-from experiments.tables import filled, verdict
-from sublim_theory.record import Record
+from experiments.tables import difference, filled, verdict
+from sublim_theory.statistics import summarize
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
@@ -63,17 +63,27 @@ def test_the_table_of_reported_values_is_that_of_the_committed_records():
 @pytest.mark.parametrize(
     ("values", "row", "expected"),
     [
-        ([0.1, 0.2, 0.3], {"agrees": [0.2, 0.5]}, "agrees"),
-        ([0.1, 0.2, 0.3], {"agrees": [0.31, 0.5]}, "agrees"),  # the interval is .087 to .313
-        ([0.1, 0.2, 0.3], {"agrees": [0.32, 0.5]}, "differs"),
-        ([0.1, 0.2, 0.3], {"agrees": [0.0, 0.08]}, "differs"),
-        ([0.2], {"agrees": [0.2, 0.5]}, "agrees"),
-        ([0.2], {"agrees": [0.21, 0.5]}, "differs"),
-        ([0.2], {}, "differs"),
+        ([0.1, 0.2, 0.3], {"range": [0.2, 0.5]}, "agrees"),
+        ([0.1, 0.2, 0.3], {"range": [0.31, 0.5]}, "agrees"),  # the interval is .087 to .313
+        ([0.1, 0.2, 0.3], {"range": [0.32, 0.5]}, "differs"),
+        ([0.1, 0.2, 0.3], {"range": [0.0, 0.08]}, "differs"),
+        ([0.2], {"range": [0.2, 0.5]}, "agrees"),
+        ([0.2], {"range": [0.21, 0.5]}, "differs"),
+        ([0.1, 0.2, 0.3], {"sample": {"mean": 0.33, "ci95": 0.07}}, "agrees"),  # -.13 ± .133
+        ([0.1, 0.2, 0.3], {"sample": {"mean": 0.34, "ci95": 0.07}}, "differs"),
+        ([0.1, 0.2, 0.3], {"sample": {"mean": 0.36, "n": 3}}, "agrees"),  # -.16 ± .160, with our spread
+        ([0.1, 0.2, 0.3], {"sample": {"mean": 0.37, "n": 3}}, "differs"),
+        ([0.2], {"sample": {"mean": 0.2, "ci95": 0.1}}, "agrees"),
+        ([0.2], {"sample": {"mean": 0.25, "ci95": 0.1}}, "differs"),  # a single value has no interval
     ],
 )
-def test_a_verdict_compares_our_interval_with_the_reported_range(values, row, expected):
-    expectations = [{"condition": "c", "holds": False}]
-    table = xr.Dataset({"c": ("seed", values, {"condition": "c", "over": "seed"})})
-    record = Record("e", "paper", {}, table, {}, 0.0, expectations)
-    assert verdict(record, {"condition": "c", **row}) == expected
+def test_a_verdict_compares_our_mean_with_a_reported_sample_or_range(values, row, expected):
+    assert verdict(summarize(values), row) == expected
+
+
+def test_intervals_of_differences_that_hold_together_are_wider():
+    ours, theirs = summarize([0.1, 0.2, 0.3]), {"mean": 0.1, "ci95": 0.1}
+    alone, together = (difference(ours, theirs, count) for count in (1, 10))
+    assert alone[0] == together[0] == pytest.approx(0.1)
+    assert alone[1] == pytest.approx((ours.ci95**2 + 0.1**2) ** 0.5)
+    assert together[1] == pytest.approx(alone[1] * NormalDist().inv_cdf(0.9975) / NormalDist().inv_cdf(0.975))

@@ -7,14 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments import SUMMARIES, tables
+from experiments import PRESETS, SUMMARIES, tables
 from experiments.registry import docstring
 from experiments.sweeps import SWEEPS
 from sublim_theory.protocols import lookup
 from sublim_theory.record import Record, load
-
-PRESETS = ("paper", "fashion", "default")
-"""Those whose records are shown, the first one first."""
 
 _FIRST = ("fig10", "ablations", "traps")
 _ONE_STEP = tuple(name for name in SUMMARIES if name.startswith("theorem_"))
@@ -59,7 +56,7 @@ def page(name: str) -> str:
         parts.append(docstring(name).partition("\n")[2].strip())
     if tables.questions(name):
         parts += ["## What others report", tables.published(tables.RECORDS, name)]
-    for preset in PRESETS:
+    for preset in sorted(PRESETS[name], key=lambda preset: {"paper": 0, "default": 2}.get(preset, 1)):
         folder = tables.RECORDS / f"{name}-{preset}"
         if (folder / "summary.json").exists():
             parts += _record(name, folder)
@@ -92,4 +89,8 @@ def _record(name: str, folder: Path) -> list[str]:
 def _title(record: Record) -> str:
     names = {"digits": "the embedded digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
     data: Any = record.config.get("dataset")
-    return f"On {names[data]}" if data in names else f"Preset {record.preset}"
+    if data not in names:
+        return f"Preset {record.preset}"
+    return f"On {names[data]}" + (
+        "" if record.preset in ("paper", "fashion", "default") else f", preset {record.preset}"
+    )
