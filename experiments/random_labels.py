@@ -8,7 +8,7 @@ recovers on the others what one line says, with no parameter that is fitted (`ex
 
 Found (default, 5 seeds): from as many rows as inputs on every agreement is exactly 1, from every start. Below, with two
 classes, half as many rows and a zero start, it is .61, .65 and .69 at alpha = 1.5, 2 and 3, each on its line, so that
-agreement is no function of rho alpha alone; at alpha = .75 it is chance. A start of its own costs agreement, whosesoever
+agreement is no function of rho alpha alone; at alpha = .75 it is chance. A start of its own costs agreement, whosever
 it is (.58 from the teacher's, .57 from another, at alpha = 2): the teacher has forgotten its own. cos_shared cos_other
 is .097, .248, .496, .747 and .897 at rank .1, .25, .5, .75 and .9. Students that are still training have .94 where the
 exact one has 1 (descent, 5000 steps), which is what the reported .96 looks like. Of 20 facts .19, .35 and .69 pass at

@@ -15,6 +15,7 @@ ELSEWHERE = {
     "owl_theorem": ".47 .12 .73 .32 .43 .28 .29 .05",  # relations over the seeds, which are arrays
     "owl_tokens": "-.03 -.05 .5 -.11 .25 -.23 .03",  # differences by seed, at temperatures
     "predictors": ".95 .98",  # claimed by others
+    "random_labels": "1.5",  # a setting
     "sampled_labels": ".25 .14",  # other settings
 }
 """Numbers that committed summaries do not have, and why."""
