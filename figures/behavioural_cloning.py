@@ -3,7 +3,6 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from experiments.behavioural_cloning import MANY, WAYS
 from figures import plots
 from figures.plots import CROSS, GREEN, NEUTRAL, RED, SHARED, Look
 from sublim_theory.record import Record
@@ -15,6 +14,8 @@ LOOKS = {
     "many_fast": Look("50 logits, larger steps", SHARED),
     "digits": Look("50 logits, larger steps, on digits", RED, marker="v"),
 }
+FEW = ("usual", "fast")
+"""The ways that have the auxiliary logits of the settings."""
 PANELS = {
     "accuracy": "test accuracy after distillation",
     "mismatch": "KL to the reference on fresh noise (nats)",
@@ -41,14 +42,12 @@ def draw(record: Record) -> dict[str, Figure]:
     above, cosine = panels["accuracy"], panels["cosine"]
     cosine.axhline(0, color="black", linewidth=0.8)
     above.set_ylim(0, 1.02)
-    counts = {
-        name: {"auxiliary": record.config["auxiliary"], **WAYS[name]}["auxiliary"] for name in table["way"].values
-    }
-    styles = {MANY["auxiliary"]: "--"}
-    for count in dict.fromkeys(counts.values()):
-        ways = [name for name in counts if counts[name] == count]
-        shared = table["shared_accuracy"].sel(way=ways)
-        plots.level(above, shared, f"teacher's own start, {count} logits", line=styles.get(count, "-."))
+    ways = table["way"].values.tolist()
+    for few, count, line in ((True, record.config["auxiliary"], "-."), (False, 50, "--")):
+        if some := [name for name in ways if (name in FEW) == few]:
+            plots.level(
+                above, table["shared_accuracy"].sel(way=some), f"teacher's own start, {count} logits", line=line
+            )
     plots.level(above, table["teacher_accuracy"], "teacher", colour=RED)
     plots.level(above, table["teacher_accuracy"] * 0 + 0.1, "chance", colour=NEUTRAL)
     figure.suptitle(f"Behavioural cloning: {plots.setting(record)}, 95% intervals", fontsize=10)
