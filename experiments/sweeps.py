@@ -63,7 +63,8 @@ def _sweep(
     **fields: Any,
 ) -> Experiment:
     """A sweep with presets: what varies in each, and settings that all points have."""
-    values = {"smoke": smoke, "paper": paper or default, "fashion": fashion or paper or default}
+    full = paper or default
+    values = {"smoke": smoke, "paper": full, "fashion": fashion or full, "fifty_thousand": full}
     return sweep.over(
         of,
         lambda preset: values.get(preset, default),
@@ -102,8 +103,6 @@ SWEEPS = {
         "Over the number of auxiliary logits, under a softmax and under squared error: m = 1 shows both faces",
         {"auxiliary": (1, 2, 3, 5, 10, 20, 50), "loss": ("kl", "squared_error")},
         {"auxiliary": (1, 3), "loss": ("kl", "squared_error")},
-        paper={"auxiliary": (1, 2, 3, 10, 50), "loss": ("kl",)},
-        fashion={"auxiliary": (1, 2, 3, 5, 10, 20, 50), "loss": ("kl", "squared_error")},
         presets=WITH_FASHION,
     ),
     "sweep_width": _sweep(
@@ -111,7 +110,7 @@ SWEEPS = {
         {"hidden": ((16, 16), (32, 32), (64, 64), (128, 128), (256, 256), (512, 512))},
         {"hidden": ((16, 16), (32, 32))},
         paper={"hidden": ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024))},
-        presets=WITH_FASHION | {"paper": _FEWER_IMAGES},
+        presets=WITH_FASHION | {"fifty_thousand": _FEWER_IMAGES},
     ),
     "sweep_depth": _sweep(
         "Over the number of hidden layers, none included: a linear model has nothing to transfer through",
