@@ -38,7 +38,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, Start, begin, distil_and_test
+from experiments.distillation import (
+    LOSSES,
+    NARROW,
+    Distillation,
+    Rates,
+    Split,
+    Start,
+    begin,
+    distil_and_test,
+    trait_loss,
+)
 from experiments.experiment import Changes, Experiment, Settings, Variable, require_distinct
 from experiments.starts import INPUTS
 from sublim_theory import geometry, losses, theorem, training
@@ -166,16 +176,14 @@ def run_seed(protocol: Protocol, rates: CloningRates, data: Split, seed: Any) ->
     away: dict[Any, Params] = {after: optax.tree.sub(clone, reference) for after, clone in clones.items()}
     away["other"] = optax.tree.sub(start.other, reference)
 
-    def trait_loss(params: Params) -> jax.Array:
-        logits = net.class_logits(net.apply(params, data.train_x[:TRAIT_IMAGES]))
-        return jnp.mean(losses.cross_entropy(logits, data.train_y[:TRAIT_IMAGES]))
+    trait = trait_loss(net, data, TRAIT_IMAGES)
 
     def mismatch(clone: Params, at: jax.Array) -> jax.Array:
         return jnp.mean(behave(net.apply(clone, at), net.apply(reference, at)))
 
     def cosine(clone: Params) -> jax.Array:
         update = theorem.imitation_update(net.apply, imitate, clone, teacher, images)
-        return geometry.cosine(update, theorem.teacher_update(trait_loss, clone))
+        return geometry.cosine(update, theorem.teacher_update(trait, clone))
 
     def seen(displacement: Params) -> jax.Array:
         return theorem.first_order(net.apply, behave, reference, displacement, images).transfer_ratio()

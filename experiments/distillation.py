@@ -10,13 +10,15 @@ from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import tyro
 from numpy.typing import ArrayLike
 from optax import GradientTransformation
 
 from experiments.experiment import Variable, require_counts
+from experiments.theory import Labelled, teacher_loss
 from sublim_theory import losses, networks, noise, training
-from sublim_theory._types import Params, PerExampleLoss
+from sublim_theory._types import Params, PerExampleLoss, TeacherLoss
 from sublim_theory.data import Dataset
 from sublim_theory.ensemble import seed_key, stream
 from sublim_theory.files import DataError
@@ -233,6 +235,11 @@ def begin(protocol: Distillation, rates: Rates, data: Split, seed: Any, *, net: 
     return Start(key, reference, other, teacher, images, batches)
 
 
+def trait_loss(net: Network, data: Split, images: int) -> TeacherLoss:
+    """The loss whose gradient is the trait's: mean cross-entropy of the class logits on the first so many images."""
+    return teacher_loss(net, Labelled(data.train_x[:images], data.train_y[:images], data.classes))
+
+
 def distil_and_test(
     protocol: Distillation,
     rates: Rates,
@@ -253,3 +260,23 @@ def distil_and_test(
         for name, params in trained.items()
     }
     return {"accuracy": accuracy, "teacher_loss": start.teacher.losses, "student_loss": fit.losses}
+
+
+def distil_by_epoch(
+    protocol: Distillation,
+    rates: Rates,
+    data: Split,
+    start: Start,
+    students: Mapping[str, training.Student | tuple[Params, PerExampleLoss]],
+) -> tuple[training.Fit, dict[str, jax.Array]]:
+    """Distil a seed's teacher into students; the fit, and their test accuracies after every epoch, [epochs] by name."""
+    net = protocol.make_network(rates, data)
+
+    def test(params: Params, _: Any = None) -> dict[str, jax.Array]:
+        return {name: training.accuracy(net, params[name], data.test_x, data.test_y) for name in students}
+
+    every = training.steps_per_epoch(protocol.noise_images, protocol.batch_size)  # measured before an epoch
+    task = students, start.images, protocol.make_optimizer(rates), start.batches
+    fit = training.distil(net, start.teacher.params, *task, measure=test, every=every)
+    ends = test(fit.params)
+    return fit, {name: jnp.append(fit.measured[name][1:], ends[name]) for name in students}

@@ -56,7 +56,7 @@ import optax
 import xarray as xr
 from scipy import stats
 
-from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, Start, begin
+from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, Start, begin, trait_loss
 from experiments.experiment import Changes, Experiment, Settings, Variable, require_distinct
 from experiments.starts import INPUTS, moved, sigma_star_relative
 from sublim_theory import geometry, losses, theorem, training
@@ -294,19 +294,13 @@ def distil(
     every: int,
 ) -> training.Fit:
     """The student that starts at `own`, and before every so many updates the gain of the trait's gradient there."""
-    seen, labels = data.train_x[:TRAIT_IMAGES], data.train_y[:TRAIT_IMAGES]
-
-    def trait_loss(params: Params) -> jax.Array:
-        return jnp.mean(losses.cross_entropy(net.class_logits(net.apply(params, seen)), labels))
+    trait = jax.grad(trait_loss(net, data, TRAIT_IMAGES))
 
     def measure(params: Params, _: Params) -> jax.Array:
-        return gain(net, params, jax.grad(trait_loss)(params), start.images[:INPUTS])
+        return gain(net, params["student"], trait(params["student"]), start.images[:INPUTS])
 
-    def objective(params: Params, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return loss(net.apply(params, batch[0]), batch[1])
-
-    pairs = start.images, net.apply(start.teacher.params, start.images)
-    return training.fit(objective, own, optimizer, pairs, start.batches, measure=measure, every=every)
+    task = start.teacher.params, {"student": (own, loss)}, start.images, optimizer, start.batches
+    return training.distil(net, *task, measure=measure, every=every)
 
 
 def prepare(
@@ -329,7 +323,7 @@ def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[s
     loss = losses.on_logits(protocol.imitation_loss(theirs), net.auxiliary)
     epoch = training.steps_per_epoch(protocol.noise_images, protocol.batch_size)
     fit = distil(net, start, own, loss, optimizer, data, epoch)
-    student, path = fit.params, fit.losses
+    student, path = fit.params["student"], fit.losses["student"]
     values = before_training(net, start, own, drawn, loss, optimizer)
     values |= after_training(net, start, own, student, loss, data)
     values |= {"distillation_loss": jnp.mean(path[-epoch:]), "gain": jnp.mean(fit.measured)}

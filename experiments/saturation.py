@@ -25,16 +25,11 @@ the test `accuracy` of the `reference` and the `teacher`.
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, begin
+from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, begin, distil_by_epoch
 from experiments.experiment import Experiment, Settings, Variable, require_distinct
 from experiments.fig10 import STUDENTS
 from sublim_theory import losses, training
-from sublim_theory._types import Params
 from sublim_theory.protocols import lookup
-from sublim_theory.representations import with_layers
 
 
 @dataclass(frozen=True)
@@ -94,24 +89,11 @@ def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[s
     }
     frozen = (net.class_head, net.auxiliary_head) if protocol.frozen_heads else ()
 
-    def student(name: str, params: Params) -> Params:
-        return with_layers(params[name], starts[name], frozen)  # constants: no optimiser can move them
-
-    def objective(params: Params, batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-        images, teacher_logits = batch
-        return {name: loss(net.apply(student(name, params), images), teacher_logits) for name, loss in imitate.items()}
-
-    def test(params: Params, _: Any = None) -> dict[str, jax.Array]:
-        return {name: training.accuracy(net, student(name, params), data.test_x, data.test_y) for name in starts}
-
-    seen = start.images, net.apply(start.teacher.params, start.images)
-    every = training.steps_per_epoch(protocol.noise_images, protocol.batch_size)  # measured before an epoch
-    optimizer = protocol.make_optimizer(rates)  # all at once, each as on its own: it acts number by number
-    fit = training.fit(objective, starts, optimizer, seen, start.batches, measure=test, every=every)
-    ends = test(fit.params)
+    students = {name: training.Student(starts[name], imitate[name], frozen) for name in starts}
+    fit, paths = distil_by_epoch(protocol, rates, data, start, students)
     networks = {"reference": start.reference, "teacher": start.teacher.params}
     return {
-        "accuracy_by_epoch": {name: jnp.append(fit.measured[name][1:], ends[name]) for name in starts},
+        "accuracy_by_epoch": paths,
         "accuracy": {name: training.accuracy(net, each, data.test_x, data.test_y) for name, each in networks.items()},
         "teacher_loss": start.teacher.losses,
         "student_loss": fit.losses,

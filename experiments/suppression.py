@@ -10,9 +10,8 @@ from typing import TypeAlias
 import jax
 import optax
 
-from experiments.distillation import Distillation, Rates, Split, Start
+from experiments.distillation import Distillation, Rates, Split, Start, trait_loss
 from experiments.experiment import require_counts
-from experiments.theory import Labelled, teacher_loss
 from sublim_theory import geometry, losses
 from sublim_theory._types import Params, TeacherLoss
 from sublim_theory.ensemble import stream
@@ -46,9 +45,8 @@ class Suppression(Distillation):
             raise ValueError(f"liminal_fraction must be in [0, 1], got {self.liminal_fraction}")
 
     def trait_loss(self, net: Network, data: Split) -> TeacherLoss:
-        """The loss whose gradient is the trait's: mean cross-entropy of the class logits on labelled images."""
-        count = self.trait_images
-        return teacher_loss(net, Labelled(data.train_x[:count], data.train_y[:count], data.classes))
+        """The loss whose gradient is the trait's."""
+        return trait_loss(net, data, self.trait_images)
 
 
 def transforms(

@@ -46,9 +46,19 @@ import optax
 import xarray as xr
 from jax.scipy.special import ndtr, ndtri
 
-from experiments.distillation import LOSSES, NARROW, Distillation, Rates, Split, Start, begin, distil_and_test
+from experiments.distillation import (
+    LOSSES,
+    NARROW,
+    Distillation,
+    Rates,
+    Split,
+    Start,
+    begin,
+    distil_and_test,
+    distil_by_epoch,
+)
 from experiments.experiment import Experiment, Settings, Variable
-from sublim_theory import losses, training
+from sublim_theory import losses
 from sublim_theory._types import Params, PerExampleLoss
 from sublim_theory.ensemble import stream
 from sublim_theory.networks import Network
@@ -132,22 +142,14 @@ def interpolated(start: Start, share: float) -> dict[str, Params]:
 
 def by_epoch(protocol: Protocol, rates: Rates, data: Split, start: Start, imitate: PerExampleLoss) -> dict[str, Any]:
     """The right way: as `distil_and_test`, and `accuracy_by_epoch`, test accuracies after every epoch [epochs]."""
-    net, students = protocol.make_network(rates, data), {"student_aux": start.reference, "cross_aux": start.other}
-
-    def objective(params: Params, batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-        images, teacher_logits = batch
-        return {name: imitate(net.apply(params[name], images), teacher_logits) for name in students}
-
-    def test(params: Params, _: Any = None) -> dict[str, jax.Array]:
-        return {name: training.accuracy(net, params[name], data.test_x, data.test_y) for name in students}
-
-    seen = start.images, net.apply(start.teacher.params, start.images)
-    every = training.steps_per_epoch(protocol.noise_images, protocol.batch_size)  # measured before an epoch
-    optimizer = protocol.make_optimizer(rates)  # both at once, each as on its own: Adam acts number by number
-    fit = training.fit(objective, students, optimizer, seen, start.batches, measure=test, every=every)
-    last = test(fit.params)
-    paths = {kind: jnp.append(fit.measured[name][1:], last[name]) for kind, name in RIGHT.items()}
-    return {"accuracy": last, "student_loss": fit.losses, "accuracy_by_epoch": paths}
+    starts = {"student_aux": start.reference, "cross_aux": start.other}
+    students = {name: (params, imitate) for name, params in starts.items()}
+    fit, paths = distil_by_epoch(protocol, rates, data, start, students)
+    return {
+        "accuracy": {name: path[-1] for name, path in paths.items()},
+        "student_loss": fit.losses,
+        "accuracy_by_epoch": {kind: paths[name] for kind, name in RIGHT.items()},
+    }
 
 
 def run_seed(protocol: Protocol, rates: Rates, data: Split, seed: Any) -> dict[str, Any]:

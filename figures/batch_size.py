@@ -1,6 +1,5 @@
 """Test accuracy by batch size, at equal epochs and at equal updates, and by learning rate."""
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import plots
@@ -31,7 +30,7 @@ def draw(record: Record) -> dict[str, Figure]:
     right.set_xlabel("learning rate of the student")
     right.set_title(f"batches of {config['batch_size']}; the teacher's rate is {plots.power(config['learning_rate'])}")
     for axes in (left, right):
-        levels(axes, record)
+        plots.levels(axes, table["accuracy"])
     plots.accuracy(left)
     plots.legend(figure, left, 2)
     figure.suptitle(f"Students of one teacher: {plots.setting(record)}, 95% intervals", fontsize="medium")
@@ -41,9 +40,3 @@ def draw(record: Record) -> dict[str, Figure]:
 def same_updates(record: Record) -> int:
     """Updates of every student at equal updates."""
     return int(record.table["updates"].sel(at_equal="updates").max())
-
-
-def levels(axes: Axes, record: Record) -> None:
-    """The teacher and the untrained network, across."""
-    for name, text, line in (("teacher", "teacher", "-"), ("reference", "untrained: chance", ":")):
-        plots.level(axes, record.table["accuracy"].sel(network=name), text, line=line)

@@ -252,6 +252,12 @@ def level(axes: Axes, values: xr.DataArray, text: str, *, line: Any = ":", colou
     axes.axhline(float(values.astype(float).mean()), color=colour, **style, label=text)
 
 
+def levels(axes: Axes, accuracy: xr.DataArray, teacher: str = "teacher") -> None:
+    """The teacher and the untrained network, across."""
+    for name, text, line in (("teacher", teacher, "-"), ("reference", "untrained: chance", ":")):
+        level(axes, accuracy.sel(network=name), text, line=line)
+
+
 def accuracy(axes: Axes) -> None:
     """The vertical axis of test accuracies."""
     axes.set_ylim(0, 1.02)

@@ -19,8 +19,7 @@ def draw(record: Record) -> dict[str, Figure]:
     figure = Figure(figsize=(7.2, 5.0))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
     plots.bars(above, table["accuracy"].sel(network=names), looks)
-    for name, text, line in (("teacher", "teacher", "-"), ("reference", "untrained: chance", ":")):
-        plots.level(above, table["accuracy"].sel(network=name), text, line=line)
+    plots.levels(above, table["accuracy"])
     plots.accuracy(above)
     plots.bars(below, table["classes_seen"], looks)
     below.set_ylabel("effective number\nof teacher's classes")

@@ -245,6 +245,9 @@ def distil(
     images: Float[AnyArray, "examples features"],
     optimizer: optax.GradientTransformation,
     batches: Schedule,
+    *,
+    measure: Callable[[Params, Params], Any] | None = None,
+    every: Whole = 1,
 ) -> Fit:
     """Distil one teacher into several students that see the same inputs in the same order.
 
@@ -258,9 +261,11 @@ def distil(
         images: distillation inputs; no labels enter.
         optimizer: an optax gradient transformation.
         batches: rows of the images that each update sees.
+        measure: as in `fit`; it gets parameters, frozen layers included, and gradients by student name.
+        every: as in `fit`.
 
     Returns:
-        Parameters, frozen layers included, and mean losses by student name.
+        Parameters, frozen layers included, and mean losses by student name; and what was measured.
 
     Raises:
         ValueError: for a frozen layer that the student does not have.
@@ -283,9 +288,14 @@ def distil(
             for name, student in each.items()
         }
 
+    def measured(params: Params, gradients: Params) -> Any:
+        assert measure is not None
+        return measure({name: whole(name, each) for name, each in params.items()}, gradients)
+
     separate = optax.partition(dict.fromkeys(each, optimizer), {name: name for name in each})
     starts = {name: student.params for name, student in each.items()}
-    result = fit(objective, starts, separate, (images, net.apply(teacher, images)), batches)
+    seen, along = (images, net.apply(teacher, images)), None if measure is None else measured
+    result = fit(objective, starts, separate, seen, batches, measure=along, every=every)
     return result._replace(params={name: whole(name, params) for name, params in result.params.items()})
 
 
