@@ -35,6 +35,15 @@ LARGEST = 1e15
 """Bound on sizes and scales, below which the variance of a weight is a float32."""
 
 
+def flat(draw: Callable[..., Array]) -> Callable[..., Array]:
+    """`draw(key, shape, dtype)` with the same values, for which a CPU's compiler needs a tenth of the time.
+
+    The generator counts elements in the order of their rows; where it has to find rows and columns of a shape, its
+    loop is unrolled for each.
+    """
+    return lambda key, shape, dtype: draw(key, (math.prod(shape),), dtype).reshape(shape)
+
+
 @dataclass(frozen=True)
 class Layer:
     """What makes the layers of a network: `layer(nnx.Linear, inputs, outputs, rngs=rngs)`; attributes as of `mlp`."""
@@ -46,9 +55,16 @@ class Layer:
 
     @property
     def kernel_init(self) -> Callable[..., Array]:
-        """The initialiser of weights, as Flax takes it."""
+        """The initialiser of weights, as Flax takes it: of variance gain / fan_in, times the square of the scale."""
         gain, distribution, _ = INITIALISATIONS[self.init]
-        return jax.nn.initializers.variance_scaling(gain * self.init_scale**2, "fan_in", distribution)
+
+        def draw(key: PRNGKey, shape: tuple[int, ...], dtype: Any) -> Array:
+            variance = jnp.asarray(gain * self.init_scale**2 / math.prod(shape[:-1]), dtype)
+            if distribution == "normal":
+                return flat(jax.random.normal)(key, shape, dtype) * jnp.sqrt(variance)
+            return flat(partial(jax.random.uniform, minval=-1))(key, shape, dtype) * jnp.sqrt(3 * variance)
+
+        return draw
 
     def bias_init(self, fan_in: int) -> Callable[..., Array]:
         """The initialiser of the biases of a layer whose units have so many inputs."""

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Float, Integer
 
 from sublim_theory._types import AnyArray, Array, Params, PRNGKey, Scalar, Whole
-from sublim_theory.networks.modules import ACTIVATIONS, DTYPES, Layer, require_scale, require_size, split
+from sublim_theory.networks.modules import ACTIVATIONS, DTYPES, Layer, flat, require_scale, require_size, split
 from sublim_theory.protocols import lookup
 
 
@@ -69,7 +69,7 @@ class Transformer(nnx.Module):
         self, vocabulary: int, positions: int, width: int, layers: int, heads: int, tied: bool, layer: Layer,
         rngs: nnx.Rngs,
     ):  # fmt: skip
-        draw = jax.nn.initializers.normal(layer.init_scale / width**0.5)
+        draw = flat(jax.nn.initializers.normal(layer.init_scale / width**0.5))
         self.embedding = layer.bare(nnx.Embed, vocabulary, width, embedding_init=draw, rngs=rngs)
         self.place = layer.bare(nnx.Embed, positions, width, embedding_init=draw, rngs=rngs)
         self.block = nnx.List([Block(width, heads, layer, rngs) for _ in range(layers)])
