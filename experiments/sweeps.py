@@ -58,13 +58,14 @@ def _sweep(
     *,
     paper: sweep.Values | None = None,
     fashion: sweep.Values | None = None,
+    fifty_thousand: sweep.Values | None = None,
     of: Experiment = fig10.EXPERIMENT,
     presets: dict[str, Settings[Any, Any]] = PRESETS,
     **fields: Any,
 ) -> Experiment:
     """A sweep with presets: what varies in each, and settings that all points have."""
     full = paper or default
-    values = {"smoke": smoke, "paper": full, "fashion": fashion or full, "fifty_thousand": full}
+    values = {"smoke": smoke, "paper": full, "fashion": fashion or full, "fifty_thousand": fifty_thousand or full}
     return sweep.over(
         of,
         lambda preset: values.get(preset, default),
@@ -110,6 +111,7 @@ SWEEPS = {
         {"hidden": ((16, 16), (32, 32), (64, 64), (128, 128), (256, 256), (512, 512))},
         {"hidden": ((16, 16), (32, 32))},
         paper={"hidden": ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024))},
+        fifty_thousand={"hidden": ((64, 64), (128, 128), (256, 256))},
         presets=WITH_FASHION | {"fifty_thousand": _FEWER_IMAGES},
     ),
     "sweep_depth": _sweep(
