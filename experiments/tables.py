@@ -82,7 +82,7 @@ def published(records: Path, experiment: str | None = None) -> str:
 
 def questions(experiment: str | None = None) -> list[dict[str, Any]]:
     """Those of `published.toml` that the records of an experiment answer, or all."""
-    found = tomllib.loads(Path(__file__).with_name("published.toml").read_text("utf-8"))["question"]
+    found = tomllib.loads((RECORDS / "published.toml").read_text("utf-8"))["question"]
 
     def named(text: str, condition: str, reported: str = "", judged: Any = None) -> dict[str, Any]:
         row = {"text": text, "condition": condition, "reported": reported}

@@ -27,8 +27,6 @@ RANKS = {
     "rank": Look("rank", NEUTRAL, marker="s", line="--"),
     "effective_rank": Look("effective rank", RED),
 }
-REPORTED = {"shared": 0.927, "drawn": 0.926, "redrawn_head": 0.113, "cross": 0.131}
-"""At m = 4,096 and the settings of `paper`, N = 25: replications of arXiv 2507.14805."""
 
 
 def draw(record: Record) -> dict[str, Figure]:
@@ -44,10 +42,14 @@ def draw(record: Record) -> dict[str, Figure]:
     accuracy, passes, ranks = panels["accuracy"], panels["passes"], panels["ranks"]
 
     plots.lines(accuracy, table["accuracy"], looks, over="auxiliary", log=2)
-    if record.preset == "paper":
-        for name, value in REPORTED.items():
+    reported = plots.reported(f"{record.experiment}-{record.preset}")
+    for condition, value in reported.items():
+        point, _, name = condition.partition("/")
+        if name in STUDENTS:
             look: dict[str, Any] = {"marker": STUDENTS[name].marker, "edgecolors": STUDENTS[name].colour}
-            accuracy.scatter([1.25 * 4096], [value], s=26, c="white", zorder=3, **look)
+            place = 1.25 * float(point.removeprefix("auxiliary="))  # beside ours
+            accuracy.scatter([place], [value], s=26, c="white", zorder=3, **look)
+    if reported:
         accuracy.scatter([], [], s=26, c="white", edgecolors="black", label="reported")
     plots.level(accuracy, table["accuracy"].sel(network="teacher"), "teacher", line=(0, (5, 1)))
     plots.level(accuracy, table["accuracy"].sel(network="reference"), "untrained: chance", colour=NEUTRAL)

@@ -3,7 +3,10 @@
 Wherever there are seeds every one is a point, and a mean has its 95% interval (1.96 sd / sqrt(n), as in the paper).
 """
 
+import re
+import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -291,6 +294,13 @@ def setting(record: Record, without: Collection[str] = ()) -> str:
         }
     seeds = "1 seed" if count == 1 else f"{count} seeds"
     return ", ".join([*(text for name, text in parts.items() if name not in without), seeds])
+
+
+def reported(record: str) -> dict[str, float]:
+    """What others report, by condition of the record of that name: every number of `published.toml`, and no words."""
+    questions = tomllib.loads(Path(__file__).with_name("published.toml").read_text("utf-8"))["question"]
+    rows = [(*row, "")[1:3] for each in questions if each["record"] == record for row in each["rows"]]
+    return {condition: float(found[0]) for condition, text in rows if (found := re.search(r"\d*\.\d+", text))}
 
 
 def power(value: float, digits: int = 0) -> str:

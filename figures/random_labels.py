@@ -19,8 +19,6 @@ STARTS = {
 }
 METHODS = {"adam": "Adam", "longer": "Adam, 8 times as long", "gauss_newton": "Gauss-Newton"}
 STYLES = {"adam": "-", "longer": "--", "gauss_newton": ":"}
-PUBLISHED = {0.5: 0.65, 0.7: 0.71, 0.9: 0.81, 0.95: 0.87, 1.0: 0.96, 1.05: 1.0}
-"""Behrens and Zdeborova (arXiv 2506.14457), pooled; the number of classes is not known."""
 
 
 def draw(record: Record) -> dict[str, Figure]:
@@ -59,9 +57,9 @@ def held_out(axes: Axes, table: xr.Dataset) -> None:
         axes.text(0.02, 1 / c + 0.015, f"chance, {c} classes", fontsize=7, color="#555555")
         axes.axhline(1 / c, color="#555555", linewidth=0.6, linestyle=(0, (1, 3)))
     axes.plot([], [], color="black", linestyle=":", label="random subspace ($\\alpha \\to \\infty$)")
-    axes.scatter(
-        list(PUBLISHED), list(PUBLISHED.values()), marker="*", s=55, color="black", zorder=5, label="reported, pooled"
-    )
+    # Behrens and Zdeborova (arXiv 2506.14457), pooled over the number of inputs; the number of classes is not known.
+    reported = {float(name.split("/")[-2]): value for name, value in plots.reported("random_labels-default").items()}
+    axes.scatter([*reported], [*reported.values()], marker="*", s=55, color="black", zorder=5, label="reported, pooled")
     unit(axes, "agreement on held-out rows", 1.09)
     axes.set_xlabel("rows shown / inputs, $\\rho\\alpha$")
     axes.set_title("Random labels, least squares: lines have no free parameter", fontsize=9)

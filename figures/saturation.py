@@ -13,17 +13,6 @@ STUDENTS = {
     "student_aux": Look("teacher's start, auxiliary logits", GREEN, marker="o", line="-."),
     "cross_aux": Look("another start, auxiliary logits", RED, marker="^", line=":"),
 }
-REPORTED = {
-    "paper": {
-        "student_all": {5: 0.9126},
-        "cross_all": {5: 0.743},
-        "student_aux": {1: 0.182, 2: 0.297, 5: 0.553, 10: 0.695, 20: 0.757},
-        "cross_aux": {5: 0.106},
-    },
-    "fifty_thousand": {"student_aux": {1: 0.165, 2: 0.247, 3: 0.329, 5: 0.451, 10: 0.584}},
-    "long": {"student_all": {9: 0.976}, "cross_all": {9: 0.963}, "cross_aux": {9: 0.100}},
-}
-"""By preset, student and epoch: figure 10 of arXiv 2507.14805 and replications of it (N = 25)."""
 
 
 def draw(record: Record) -> dict[str, Figure]:
@@ -37,12 +26,12 @@ def draw(record: Record) -> dict[str, Figure]:
     for name, look in STUDENTS.items():
         if name in paths["student"]:
             plots.path(axes, paths.sel(student=name), look, over="epoch")
-    for name, reported in REPORTED.get(record.preset, {}).items():
-        look, places = STUDENTS[name], [epoch * at for at in reported]
-        axes.scatter(
-            places, [*reported.values()], s=26, marker=look.marker, c="white", edgecolors=look.colour, zorder=3
-        )
-    if record.preset in REPORTED:
+    reported = plots.reported(f"{record.experiment}-{record.preset}")
+    for condition, value in reported.items():
+        name, _, at = condition.partition("/")
+        if look := STUDENTS.get(name):
+            axes.scatter(epoch * int(at), value, s=26, marker=look.marker, c="white", edgecolors=look.colour, zorder=3)
+    if reported:
         axes.scatter([], [], s=26, marker="o", c="white", edgecolors="black", label="reported")
     plots.level(axes, table["accuracy"].sel(network="teacher"), "teacher", line=(0, (5, 1)))
     plots.level(axes, table["accuracy"].sel(network="reference"), "untrained: chance", colour=plots.NEUTRAL)

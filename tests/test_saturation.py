@@ -82,7 +82,8 @@ def test_settings_without_meaning_are_refused(change, words):
 
 
 def test_the_presets_have_the_updates_of_those_who_report_them():
-    for preset, updates in {"paper": 59 * 20, "long": 469 * 18, "squared_error": 59 * 5, "fifty_thousand": 49 * 10}.items():
+    updates_of = {"paper": 59 * 20, "long": 469 * 18, "squared_error": 59 * 5, "fifty_thousand": 49 * 10}
+    for preset, updates in updates_of.items():
         protocol = saturation.PRESETS[preset].protocol
         epoch = training.steps_per_epoch(protocol.noise_images, protocol.batch_size)
         assert epoch * protocol.student_epochs == updates

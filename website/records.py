@@ -1,6 +1,6 @@
 """The pages of the experiments: claim and finding, figures, numbers, command and what others report, from the records.
 
-A page says nothing that is not in the module's docstring, in the record, or in `experiments/published.toml`.
+A page says nothing that is not in the module's docstring, in the record, or in `figures/published.toml`.
 """
 
 from functools import cache
