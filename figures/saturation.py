@@ -29,7 +29,8 @@ def draw(record: Record) -> dict[str, Figure]:
     reported = plots.reported(f"{record.experiment}-{record.preset}")
     for condition, value in reported.items():
         name, _, at = condition.partition("/")
-        if look := STUDENTS.get(name):
+        if name in STUDENTS:
+            look = STUDENTS[name]
             axes.scatter(epoch * int(at), value, s=26, marker=look.marker, c="white", edgecolors=look.colour, zorder=3)
     if reported:
         axes.scatter([], [], s=26, marker="o", c="white", edgecolors="black", label="reported")
