@@ -13,7 +13,7 @@ import pytest
 
 import figures
 from experiments import fig10
-from figures import any_record
+from figures import any_record, plots
 from sublim_theory.record import load
 
 COMMITTED = Path(figures.__file__).parent / "fig10-default"
@@ -101,3 +101,11 @@ def test_an_experiment_without_a_figure_of_its_own_is_drawn_by_its_axes(record):
     other = dataclasses.replace(record, experiment="of_somebody_else")
     (axes,) = any_record.draw(other)["of_somebody_else"].axes
     assert len(axes.patches) == len(fig10.NETWORKS)
+
+
+def test_what_others_report_is_read_where_it_is_a_number_and_of_that_record_alone():
+    assert plots.reported("saturation-fifty_thousand")["student_aux/5"] == 0.451
+    words = plots.reported("shared_parts-paper")  # "chance", "transfers"
+    assert "redrawn/class_head" not in words
+    assert plots.reported("sweep_auxiliary-fashion")["auxiliary=10,loss=squared_error/student_aux"] == 0.47
+    assert plots.reported("saturation-mine") == {}
