@@ -280,7 +280,7 @@ def test_workers_end_with_the_command(number, tmp_path, programs):
     if number == signal.SIGKILL:
         assert process.returncode == -number
     else:
-        assert process.returncode == 128 + number
+        assert process.returncode == 128 + number, said
         assert said.count("\n") == 1
         assert "the same command goes on from there" in said
 
