@@ -46,7 +46,9 @@ def words(cell):
 
 
 @every
-def test_it_runs_from_its_sources_and_shows_what_is_committed(name):
+def test_it_runs_from_its_sources_and_shows_what_is_committed(name, monkeypatch):
+    for variable in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"):  # a notebook computes for longer than it compiles
+        monkeypatch.delenv(variable, raising=False)
     committed = read(name)
     assert shown(refresh.executed(committed)) == shown(committed)
 
