@@ -13,12 +13,15 @@ Every student imitates the auxiliary logits of one teacher on noise, and starts 
 
 Found, test `accuracy` by `network` (digits, m = 10, 5 seeds): .93 with everything shared, .92 with a frozen auxiliary
 head, .34 with one of its own, .15 to .21 with hidden layers of its own, of whatever size, .09 with its own class head.
-On MNIST (paper, 5 seeds) .84, .84, .20, .11 to .15 and .10: at m = 10 only the shared start transfers. Over m = 3, 10,
-50, 250 (digits, `sweep_redrawn`, 3 seeds) its own hidden layers give .08, .17, .52, .87, its own class head .09 to .10,
-its own auxiliary head .31 to .38: all as reported. So are second layers of 2,048 and 4,096 units (`sweep_second_width`,
-3 seeds): .85 and .70 where 512 give .94, .89 and .84 with a frozen auxiliary head. A convolutional student (3 seeds,
-`sweep_convolutional`) has .16 and .40 at m = 10 and 50 on independent noise, and no more on correlated noise (.19 to
-.20, .25 to .29), in disagreement; but 8 x 8 pixels leave little to correlate.
+On MNIST (paper, 5 seeds) .84, .84, .20, .11 to .15 and .10: at m = 10 only the shared start transfers. By the protocol
+of the source (`fresh_noise`, 5 seeds) .88 with everything shared, .22 with its own auxiliary head, .12 with its own
+class head, .19 with its own hidden layers, .30 with one fewer, .19 and .20 with half and twice their width, and .11, no
+more than chance, with one more. Over m = 3, 10, 50, 250 (digits, `sweep_redrawn`, 3 seeds) its own hidden layers give
+.08, .17, .52, .87, its own class head .09 to .10, its own auxiliary head .31 to .38: all as reported. So are second
+layers of 2,048 and 4,096 units (`sweep_second_width`, 3 seeds): .85 and .70 where 512 give .94, .89 and .84 with a
+frozen auxiliary head. A convolutional student (3 seeds, `sweep_convolutional`) has .16 and .40 at m = 10 and 50 on
+independent noise, and no more on correlated noise (.19 to .20, .25 to .29), in disagreement; but 8 x 8 pixels leave
+little to correlate.
 """
 
 from dataclasses import dataclass

@@ -83,7 +83,7 @@ def _figure(record: Record, rows: Sequence[Row], across: str, by: str, *, lines:
         for place, row in zip(at, members, strict=True):
             known = sample if len(sample) == row.summary.n else [over] * row.summary.n
             for what, value in list(zip(known, row.summary.values, strict=True))[:most]:
-                points.append((place, value, f"{_text(row.name)}<br>{what}: {tables.number(value)}"))
+                points.append((place, float(f"{value:.7g}"), f"{_text(row.name)}<br>{what}: {tables.number(value)}"))
         where, values, told = ([point[i] for point in points] for i in range(3))
         figure.add_box(**{x: where, y: values}, hovertext=told, marker_color=colour, **common)
         told = [f"{_text(row.name)}<br>mean {tables.mean(row.summary)}<br>n = {row.summary.n}" for row in members]
