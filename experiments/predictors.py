@@ -41,8 +41,11 @@ learning rate alone .58; where the start is at a distance (coverage .63), d alon
 more than d, -.67. Of what G's range and its gain say nothing predicts: the teacher's share -.11 ± .16, the gain along
 the path .12 ± .13, and the student's share goes the other way, -.49.
 
-The preset `source` varies the distance of the start alone, at the published network: Madl's .95 is over starts. His
-settings are known to us by the abstract only, so that it may differ in more than we know.
+The presets `source` and `source_paper` vary the distance of the start alone, at the published network: Madl's .95 is
+over starts. His settings are known to us by the abstract only, so that they may differ in more than we know. Found on
+the digits (50 seeds): coverage .59, CKA .60, on the trait's subspace .79, d itself -.85. On MNIST (25 seeds) coverage
+.82 (.62 to .91), CKA .85 (.64 to .93), on the trait's subspace .87, the displacement cosine .91, d itself -.90: all say
+more there, and none more than d.
 """
 
 from collections.abc import Mapping

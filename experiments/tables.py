@@ -7,6 +7,7 @@ rows of `published.toml`.
 import math
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ def published(records: Path, experiment: str | None = None) -> str:
         record = load(folder)
         where = f"../figures/{folder.name}" if experiment is None else f"#{record.preset}"
         together = sum("sample" in row for row in question["rows"])
-        lines += [_row(record, where, row, together) for row in question["rows"]]
+        lines += [compared(record, where, row, together) for row in question["rows"]]
     return "\n".join(lines) + "\n"
 
 
@@ -95,8 +96,19 @@ def questions(experiment: str | None = None) -> list[dict[str, Any]]:
     ]
 
 
-def _row(record: Record, where: str, row: dict[str, Any], together: int) -> str:
+def compared(record: Record, where: str, row: dict[str, Any], together: int = 1) -> str:
+    """A row of the table of `published`: what is reported of a condition, what the record has, and the verdict.
+
+    A rank correlation over the seeds of one group is a single value; the ends of its interval are in the table then.
+    """
     ours = record.conditions[row["condition"]]
+    if ours.n == 1 and "pooled" in record.table:
+        predictor = row["condition"].rpartition("/")[2]
+        ends = record.table["pooled"].sel(subset="all", predictor=predictor, end=["low", "high"])
+        low, high = map(float, ends)
+        here = f"[{ours.mean:.3f}]({where}), {low:.2f} to {high:.2f}, n = {record.table.sizes['seed']}"
+        said = "" if "range" not in row else "agrees" if overlap((low, high), row["range"]) else "differs"
+        return f"| {row['text']} | {row['reported']} | {here} |  | {said} |"
     interval = f" ± {ours.ci95:.3f}" if ours.ci95 is not None else ""
     here = f"[{ours.mean:.3f}{interval}]({where}), n = {ours.n}"
     apart = ""
@@ -181,9 +193,13 @@ def verdict(ours: Summary, row: dict[str, Any], together: int = 1) -> str:
         return "agrees" if abs(centre) <= (width if math.isfinite(width) else 0) else "differs"
     if "range" not in row:
         return ""
-    low, high = row["range"]
     width = ours.ci95 or 0.0
-    return "agrees" if ours.mean + width >= low and ours.mean - width <= high else "differs"
+    return "agrees" if overlap((ours.mean - width, ours.mean + width), row["range"]) else "differs"
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two intervals, each from its lower to its upper end, have a number in common."""
+    return one[1] >= other[0] and one[0] <= other[1]
 
 
 def difference(ours: Summary, sample: dict[str, float], together: int = 1) -> tuple[float, float]:

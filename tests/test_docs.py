@@ -9,7 +9,8 @@ from statistics import NormalDist
 
 import pytest
 
-from experiments.tables import difference, filled, verdict
+from experiments.tables import compared, difference, filled, verdict
+from sublim_theory.record import load
 from sublim_theory.statistics import summarize
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +80,17 @@ def test_the_table_of_reported_values_is_that_of_the_committed_records():
 )
 def test_a_verdict_compares_our_mean_with_a_reported_sample_or_range(values, row, expected):
     assert verdict(summarize(values), row) == expected
+
+
+def test_a_rank_correlation_is_judged_by_the_ends_of_its_interval():
+    record = load(ROOT / "figures" / "predictors-source")
+    low, high = record.table["pooled"].sel(subset="all", predictor="coverage", end=["low", "high"]).values
+    row = {"text": "coverage", "reported": "", "condition": "within/coverage"}
+    said = {(high - 1e-6, 1.0): "agrees", (high + 1e-6, 1.0): "differs", (-1.0, low - 1e-6): "differs"}
+    for reported, said_of_it in said.items():
+        written = compared(record, "#", row | {"range": reported})
+        assert written.endswith(f"| {said_of_it} |")
+        assert f"{low:.2f} to {high:.2f}, n = 50" in written
 
 
 def test_intervals_of_differences_that_hold_together_are_wider():
