@@ -107,5 +107,5 @@ def test_what_others_report_is_read_where_it_is_a_number_and_of_that_record_alon
     assert plots.reported("saturation-fifty_thousand")["student_aux/5"] == 0.451
     words = plots.reported("shared_parts-paper")  # "chance", "transfers"
     assert "redrawn/class_head" not in words
-    assert plots.reported("sweep_auxiliary-fashion")["auxiliary=10,loss=squared_error/student_aux"] == 0.47
+    assert plots.reported("sweep_init-fashion")["init=torch,auxiliary=10/student_aux"] == 0.47
     assert plots.reported("saturation-mine") == {}
