@@ -13,9 +13,9 @@ Found (MNIST): at the published protocol (paper, 5 seeds) another start on all l
 .09, the teacher's own start .51 ± .10 and .72 ± .08. With 50,000 images (25 seeds) .18, .28, .36, .49 and .62 after 1,
 2, 3, 5 and 10 epochs, each ± .04 or less. In 9 epochs as long as those of the literature (`long`, 5 seeds), another
 start on all logits has .966 ± .002, the teacher's own .969 and the teacher .977; the first has .81 after one epoch and
-the second .82. On auxiliary logits alone another start has .08 throughout. With squared error from U(-1,
-1)/sqrt(fan_in) (25 seeds) .24, .34, .43, .49 and .55 after 1 to 5 epochs, each ± .03, where a source that starts there
-reports .271.
+the second .82. On auxiliary logits alone another start has .08 throughout. With squared error from the initialisation
+`torch` (25 seeds) .24, .34, .43, .49 and .55 after 1 to 5 epochs, each ± .03, where a source that starts there reports
+.271.
 
 Literature: at the published protocol .182, .297, .553, .695 and .757 after 1, 2, 5, 10 and 20 epochs of the student on
 auxiliary logits (N = 25); .165, .247, .329, .451 and .584 after 1, 2, 3, 5 and 10 with 50,000 images. With 9 + 9 epochs

@@ -43,14 +43,11 @@ def draw(record: Record) -> dict[str, Figure]:
 
     plots.lines(accuracy, table["accuracy"], looks, over="auxiliary", log=2)
     reported = plots.reported(f"{record.experiment}-{record.preset}")
-    for condition, value in reported.items():
-        point, _, name = condition.partition("/")
-        if name in STUDENTS:
-            look: dict[str, Any] = {"marker": STUDENTS[name].marker, "edgecolors": STUDENTS[name].colour}
-            place = 1.25 * float(point.removeprefix("auxiliary="))  # beside ours
-            accuracy.scatter([place], [value], s=26, c="white", zorder=3, **look)
-    if reported:
-        accuracy.scatter([], [], s=26, c="white", edgecolors="black", label="reported")
+    named = [
+        (*condition.removeprefix("auxiliary=").partition("/")[::2], value) for condition, value in reported.items()
+    ]
+    beside = [(1.25 * float(m), value, STUDENTS[name]) for m, name, value in named if name in STUDENTS]
+    plots.mark_reported(accuracy, beside)  # to the right of ours
     plots.level(accuracy, table["accuracy"].sel(network="teacher"), "teacher", line=(0, (5, 1)))
     plots.level(accuracy, table["accuracy"].sel(network="reference"), "untrained: chance", colour=NEUTRAL)
     plots.accuracy(accuracy)
@@ -70,13 +67,13 @@ def draw(record: Record) -> dict[str, Figure]:
     ranks.set_title("and of its auxiliary logits")
     for axes in panels.values():
         axes.axvline(width, color=NEUTRAL, linewidth=1, zorder=0.6)
-        beside: dict[str, Any] = {
+        text: dict[str, Any] = {
             "transform": axes.get_xaxis_transform(),
             "fontsize": 7,
             "color": "#666666",
             "va": "bottom",
         }
-        axes.text(width, 0.01, " width", **beside)
+        axes.text(width, 0.01, " width", **text)
         if len(counts) > 5:
             axes.tick_params(axis="x", labelrotation=45)
     for axes in (accuracy, ranks):

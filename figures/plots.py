@@ -5,7 +5,7 @@ Wherever there are seeds every one is a point, and a mean has its 95% interval (
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -301,6 +301,16 @@ def reported(record: str) -> dict[str, float]:
     questions = tomllib.loads(Path(__file__).with_name("published.toml").read_text("utf-8"))["question"]
     rows = [(*row, "")[1:3] for each in questions if each["record"] == record for row in each["rows"]]
     return {condition: float(found[0]) for condition, text in rows if (found := re.search(r"\d*\.\d+", text))}
+
+
+def mark_reported(axes: Axes, points: Iterable[tuple[float, float, Look]]) -> None:
+    """Open markers where others report something, each with the look of its series; a word in the legend if any are."""
+    there = False
+    for x, y, look in points:
+        axes.scatter(x, y, s=26, marker=look.marker, c="white", edgecolors=look.colour, zorder=3)
+        there = True
+    if there:
+        axes.scatter([], [], s=26, c="white", edgecolors="black", label="reported")
 
 
 def power(value: float, digits: int = 0) -> str:

@@ -27,13 +27,9 @@ def draw(record: Record) -> dict[str, Figure]:
         if name in paths["student"]:
             plots.path(axes, paths.sel(student=name), look, over="epoch")
     reported = plots.reported(f"{record.experiment}-{record.preset}")
-    for condition, value in reported.items():
-        name, _, at = condition.partition("/")
-        if name in STUDENTS:
-            look = STUDENTS[name]
-            axes.scatter(epoch * int(at), value, s=26, marker=look.marker, c="white", edgecolors=look.colour, zorder=3)
-    if reported:
-        axes.scatter([], [], s=26, marker="o", c="white", edgecolors="black", label="reported")
+    named = [(*condition.partition("/")[::2], value) for condition, value in reported.items()]
+    students = [(epoch * int(at), value, STUDENTS[name]) for name, at, value in named if name in STUDENTS]
+    plots.mark_reported(axes, students)
     plots.level(axes, table["accuracy"].sel(network="teacher"), "teacher", line=(0, (5, 1)))
     plots.level(axes, table["accuracy"].sel(network="reference"), "untrained: chance", colour=plots.NEUTRAL)
     axes.set_xscale("log")

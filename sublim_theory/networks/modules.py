@@ -36,10 +36,9 @@ LARGEST = 1e15
 
 
 def flat(draw: Callable[..., Array]) -> Callable[..., Array]:
-    """`draw(key, shape, dtype)` with the same values, for which a CPU's compiler needs a tenth of the time.
+    """`draw(key, shape, dtype)` with the same values: the generator counts elements in the order of their rows.
 
-    The generator counts elements in the order of their rows; where it has to find rows and columns of a shape, its
-    loop is unrolled for each.
+    A CPU's compiler needs several times as long for a matrix of few columns (ten: 2.3 s, and flat 0.4).
     """
     return lambda key, shape, dtype: draw(key, (math.prod(shape),), dtype).reshape(shape)
 
